@@ -1,0 +1,115 @@
+"""Orders and replies in Flower's records. The only file that knows the record keys.
+
+A message is a RecordDict of two records: ``vestry`` (a ConfigRecord with the version, the type and the
+plain fields as one JSON text) and ``arrays`` (an ArrayRecord). A field that holds an array is ``field``
+in the second; a field that holds named arrays is ``field/name``. Unknown versions and types are refused.
+
+    VestryError
+    └── MessageError    a message is of another version, of an unknown type, or broken
+"""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vestry_privacy.errors import VestryError
+from vestry_strategies.orders import (
+    DescribeOrder,
+    DescribeReply,
+    EvaluateOrder,
+    EvaluateReply,
+    Order,
+    Refusal,
+    Reply,
+    StatisticsOrder,
+    StatisticsReply,
+    TrainOrder,
+    TrainReply,
+)
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
+
+__all__ = ["MESSAGE_VERSION", "MessageError", "decode_order", "decode_reply", "encode"]
+
+MESSAGE_VERSION = 1
+
+_ORDERS = {kind.__name__: kind for kind in (DescribeOrder, StatisticsOrder, TrainOrder, EvaluateOrder)}
+_REPLIES = {
+    kind.__name__: kind for kind in (DescribeReply, StatisticsReply, TrainReply, EvaluateReply, Refusal)
+}
+_VECTORS = frozenset({"model", "update"})
+_NAMED_ARRAYS = frozenset({"preprocessing", "shared", "sums"})
+
+
+class MessageError(VestryError):
+    """A message cannot be read."""
+
+
+def encode(message: Order | Reply) -> "RecordDict":
+    """Put an order or a reply into Flower's records."""
+    from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+    plain: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for item in dataclasses.fields(message):
+        value = getattr(message, item.name)
+        if item.name in _VECTORS:
+            arrays[item.name] = Array(np.asarray(value, order="C"))
+        elif item.name in _NAMED_ARRAYS:
+            for name, array in value.items():
+                arrays[f"{item.name}/{name}"] = Array(np.asarray(array, order="C"))
+        else:
+            plain[item.name] = value
+    header = ConfigRecord(
+        {"version": MESSAGE_VERSION, "type": type(message).__name__, "fields": json.dumps(plain)}
+    )
+    return RecordDict({"vestry": header, "arrays": ArrayRecord(arrays)})
+
+
+def decode_order(content: "RecordDict") -> Order:
+    """Read an order.
+
+    Raises:
+        MessageError: another version, an unknown type, or fields that do not fit it.
+    """
+    order: Order = _decode(content, _ORDERS)
+    return order
+
+
+def decode_reply(content: "RecordDict") -> Reply:
+    """Read a reply.
+
+    Raises:
+        MessageError: another version, an unknown type, or fields that do not fit it.
+    """
+    reply: Reply = _decode(content, _REPLIES)
+    return reply
+
+
+def _decode(content: "RecordDict", kinds: dict[str, Any]) -> Any:
+    header = content.config_records.get("vestry")
+    if header is None:
+        raise MessageError("record 'vestry' is missing")
+    if header.get("version") != MESSAGE_VERSION:
+        raise MessageError(f"version={header.get('version')!r} is not {MESSAGE_VERSION}")
+    kind = kinds.get(str(header.get("type")))
+    if kind is None:
+        raise MessageError(f"type={header.get('type')!r} is unknown here")
+    try:
+        fields = json.loads(str(header["fields"]))
+        record = content.array_records.get("arrays")
+        for item in dataclasses.fields(kind):
+            if item.name in _NAMED_ARRAYS:
+                fields[item.name] = {}
+        for key, array in record.items() if record else ():
+            field, _, name = key.partition("/")
+            if name:
+                fields[field][name] = array.numpy()
+            else:
+                fields[field] = array.numpy()
+        return kind(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MessageError(f"type={kind.__name__} is broken ({type(error).__name__})") from None

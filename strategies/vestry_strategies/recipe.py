@@ -1,0 +1,199 @@
+"""The sections of a study beside its task: model, training, strategy, aggregation, evaluation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vestry_strategies.schema import Section
+
+__all__ = [
+    "AggregationSpec",
+    "CnnModel",
+    "EarlyStoppingSpec",
+    "EvaluationSpec",
+    "HoldoutSpec",
+    "LinearModel",
+    "LogisticModel",
+    "MlpModel",
+    "ModelSpec",
+    "PluginModel",
+    "PrivacySpec",
+    "ScheduleSpec",
+    "StrategySpec",
+    "StudySection",
+    "TrainingSpec",
+]
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class StudySection(Section):
+    """Who asks for what."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits and '-'.")
+    purpose: str = Field(min_length=1, max_length=2000, description="Why, for the sites' stewards.")
+    initiator: str = Field(min_length=1, max_length=200, description="Who answers for the study.")
+
+
+class LogisticModel(Section):
+    """Logistic regression: one linear layer (softmax for more than two classes)."""
+
+    kind: Literal["logistic"]
+
+
+class LinearModel(Section):
+    """Linear regression: one linear layer."""
+
+    kind: Literal["linear"]
+
+
+class MlpModel(Section):
+    """A multi-layer perceptron."""
+
+    kind: Literal["mlp"]
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(default=(64,), min_length=1)
+    activation: Literal["relu", "tanh"] = "relu"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    norm: Literal["none", "layer", "batch"] = "none"
+
+
+class CnnModel(Section):
+    """A small convolutional net: blocks of 3x3 convolution, norm, activation and 2x2 pooling."""
+
+    kind: Literal["cnn"]
+    channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(16, 32), min_length=1, max_length=6
+    )
+    hidden: int = Field(default=64, ge=1, le=65536, description="Width of the last hidden layer.")
+    activation: Literal["relu", "tanh"] = "relu"
+    norm: Literal["none", "group", "batch"] = "none"
+    groups: int = Field(default=4, ge=1, description="Groups of norm = 'group'.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> "CnnModel":
+        if self.norm == "group" and any(width % self.groups for width in self.channels):
+            raise ValueError(f"every number of channels must be a multiple of groups={self.groups}")
+        return self
+
+
+class PluginModel(Section):
+    """A model that the plug-in task builds."""
+
+    kind: Literal["plugin"]
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+ModelSpec = Annotated[
+    LogisticModel | LinearModel | MlpModel | CnnModel | PluginModel, Field(discriminator="kind")
+]
+
+
+class ScheduleSpec(Section):
+    """How the learning rate changes over the rounds."""
+
+    kind: Literal["constant", "cosine", "step"] = "constant"
+    step_rounds: int = Field(default=10, ge=1, description="'step': rounds between two cuts.")
+    factor: float = Field(default=0.5, gt=0, le=1, description="'step': what a cut multiplies by.")
+    floor: float = Field(default=0.0, ge=0, le=1, description="'cosine': share left at the end.")
+
+
+class TrainingSpec(Section):
+    """What every site does in a round."""
+
+    rounds: int = Field(ge=1, le=100_000)
+    local_epochs: int | None = Field(default=None, ge=1, description="Passes over the local data.")
+    local_steps: int | None = Field(default=None, ge=1, description="Or: number of local updates.")
+    batch_size: int = Field(default=32, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: Positive
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Of optimizer = 'sgd'.")
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: ScheduleSpec = Field(default_factory=ScheduleSpec)
+    optimizer_state: Literal["reset", "keep"] = Field(
+        default="reset", description="Does a site's optimizer start afresh each round?"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mixed_precision: bool = Field(default=False, description="bfloat16 forward passes on a GPU.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSpec":
+        if (self.local_epochs is None) == (self.local_steps is None):
+            raise ValueError("give exactly one of local_epochs and local_steps")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum is for optimizer = 'sgd', not '{self.optimizer}'")
+        return self
+
+
+class StrategySpec(Section):
+    """How the sites' updates become the next model."""
+
+    name: str = Field(min_length=1)
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+
+class AggregationSpec(Section):
+    """How the updates are gathered."""
+
+    secure: bool = Field(
+        default=True,
+        description="Only the sum of the updates is seen. false lets the coordinator see each "
+        "site's own update, and is stamped into the record.",
+    )
+    min_sites: int = Field(default=2, ge=1, description="Fewer usable updates fail a round.")
+    cohort: int | None = Field(default=None, ge=1, description="Sites drawn for each round; default: all.")
+    deadline_seconds: Positive = Field(default=600.0, description="Later replies are left out.")
+    attempts: int = Field(default=3, ge=1, le=100, description="Tries at a round before stopping.")
+    weighting: Literal["examples", "equal"] = "examples"
+    max_update_norm: Positive = Field(
+        default=1e6, description="An update with a larger L2 norm is left out, by name."
+    )
+
+
+class PrivacySpec(Section):
+    """Differential privacy: what the study asks for. The sites decide."""
+
+    unit: Literal["patient", "record", "site"] = "patient"
+    unit_column: str | None = None
+    epsilon: Positive
+    delta: Share
+
+
+class HoldoutSpec(Section):
+    """Which rows of a site are kept for evaluation and never trained on."""
+
+    fraction: Share | None = Field(default=None, description="Share of the rows, drawn by hash.")
+    column: str | None = Field(default=None, description="Or: a column that says it.")
+    test_value: str = Field(default="test", description="What the column says of a held-out row.")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "HoldoutSpec":
+        if (self.fraction is None) == (self.column is None):
+            raise ValueError("give exactly one of fraction and column")
+        return self
+
+
+class EvaluationSpec(Section):
+    """How the model is judged, at the sites, on their held-out rows."""
+
+    metrics: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Default: all metrics of the task."
+    )
+    primary: str | None = Field(
+        default=None, description="Decides which round's model is kept. Default: the task's first."
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Which round's model is the result. The metrics of 'best' are optimistic: the "
+        "rows that judge it also chose it.",
+    )
+    every: int = Field(default=1, ge=1, description="Rounds between two evaluations.")
+    holdout: HoldoutSpec = Field(default_factory=lambda: HoldoutSpec(fraction=0.2))
+
+
+class EarlyStoppingSpec(Section):
+    """Stop when a metric has not improved for a while."""
+
+    metric: str
+    patience: int = Field(ge=1, description="Evaluations without improvement.")
+    min_delta: float = Field(default=0.0, ge=0)

@@ -1,0 +1,149 @@
+"""Images from arrays: shapes, ranges, no pickles, standardisation over all sites' pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.strategies.samples import image_study
+from vestry_strategies.rows import ContractViolation, DataFileError
+from vestry_strategies.sums import add_sums
+from vestry_strategies.task import Design
+from vestry_strategies.tasks.image import IMAGE, ImageArrays
+
+STUDY = image_study()
+
+
+def images(count: int = 20, seed: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        "images": generator.integers(0, 256, (count, 6, 4, 2), dtype=np.uint8),
+        "labels": generator.integers(0, 3, count),
+        "site": np.array(["a", "b"] * (count // 2)),
+    }
+
+
+def read(path: Path, **arrays: Any) -> ImageArrays:
+    np.savez(path, **{**images(), **arrays})
+    rows = IMAGE.features.read(STUDY, path)
+    assert isinstance(rows, ImageArrays)
+    return rows
+
+
+def design(rows: Any) -> Design:
+    return IMAGE.features.design(STUDY, rows)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "images.npz"
+
+
+def test_pixels_are_scaled_and_channels_come_first(path: Path) -> None:
+    rows = read(path)
+    found = design(rows)
+    assert found.inputs.shape == (20, 2, 6, 4)
+    np.testing.assert_allclose(found.inputs[3, 1], images()["images"][3, :, :, 1] / 255, rtol=1e-6)
+    assert found.targets.tolist() == images()["labels"].tolist()
+
+
+def test_grey_images_need_no_channel(path: Path) -> None:
+    study = image_study(("channels = 2", "channels = 1"))
+    np.savez(path, images=np.zeros((5, 6, 4)), labels=np.zeros(5, dtype=int))
+    found = IMAGE.features.design(study, IMAGE.features.read(study, path))
+    assert found.inputs.shape == (5, 1, 6, 4)
+
+
+def test_rows_are_taken_and_split_by_a_column(path: Path) -> None:
+    rows = read(path)
+    assert IMAGE.features.column(rows, "site").tolist() == ["a", "b"] * 10
+    assert len(rows.take(np.array([1, 3], dtype=np.int64))) == 2
+    with pytest.raises(DataFileError, match="one value a row is needed"):
+        IMAGE.features.column(rows, "images")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"images": np.zeros((20, 5, 4, 2))}, r"images of shape \(5, 4, 2\); the study says"),
+        ({"images": np.zeros((20, 6, 4))}, "the study says height, width, channels"),
+        ({"labels": np.zeros(3, dtype=int)}, "same number of rows"),
+        ({"extra": np.array(1)}, "same number of rows"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(path: Path, arrays: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataFileError, match=said):
+        design(read(path, **arrays))
+
+
+def test_pixels_out_of_range_are_refused(path: Path) -> None:
+    wrong = images()["images"].astype(np.float32)
+    wrong[:12, 0, 0, 0] = 256
+    with pytest.raises(ContractViolation, match=r"12 rows break the rule: pixels in the range \[0, 255\]"):
+        design(read(path, images=wrong))
+    wrong[:12, 0, 0, 0] = np.nan
+    with pytest.raises(ContractViolation, match="12 rows"):
+        design(read(path, images=wrong))
+
+
+def test_unknown_labels_are_refused(path: Path) -> None:
+    with pytest.raises(ContractViolation, match=r"one of the classes \['0', '1', '2'\]"):
+        design(read(path, labels=np.full(20, 7)))
+
+
+def test_an_array_that_is_missing_is_named(path: Path) -> None:
+    np.savez(path, pictures=images()["images"], labels=images()["labels"])
+    with pytest.raises(DataFileError, match="array 'images' is missing; the file has: pictures, labels"):
+        design(IMAGE.features.read(STUDY, path))
+
+
+def test_files_that_are_none_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="there is no such file"):
+        IMAGE.features.read(STUDY, path)
+    path.write_bytes(b"no zip")
+    with pytest.raises(DataFileError, match=r"is no \.npz file"):
+        IMAGE.features.read(STUDY, path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(DataFileError, match=r"is no \.npz file"):
+        IMAGE.features.read(STUDY, tmp_path / "one.npy")
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (exec, ("raise SystemExit('a pickle was opened')",))
+
+
+def test_pickles_are_never_opened(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=True, images=np.array([Trap()], dtype=object))
+    with pytest.raises(DataFileError, match=r"is no \.npz file of plain arrays"):
+        IMAGE.features.read(STUDY, path)
+
+
+def test_channels_are_standardised_over_all_sites(path: Path) -> None:
+    whole = design(read(path))
+    parts = [whole.take(np.arange(7)), whole.take(np.arange(7, 20))]
+    fitted = IMAGE.features.fit(STUDY, add_sums(IMAGE.features.statistics(STUDY, part) for part in parts))
+    pixels = images()["images"].astype(np.float64) / 255
+    np.testing.assert_allclose(fitted["mean"], pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(fitted["scale"], pixels.std(axis=(0, 1, 2)), rtol=1e-5)
+    examples = IMAGE.features.encode(STUDY, fitted, whole)
+    np.testing.assert_allclose(examples.inputs.mean(axis=(0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(examples.inputs.std(axis=(0, 2, 3)), 1, rtol=1e-4)
+
+
+def test_without_standardisation_pixels_lie_between_zero_and_one(path: Path) -> None:
+    study = image_study(('kind = "image"', 'kind = "image"\nstandardise = "none"'))
+    whole = design(read(path))
+    fitted = IMAGE.features.fit(study, IMAGE.features.statistics(study, whole))
+    examples = IMAGE.features.encode(study, fitted, whole)
+    assert np.array_equal(examples.inputs, whole.inputs)
+
+
+def test_one_grey_value_everywhere_does_no_harm(path: Path) -> None:
+    whole = design(read(path, images=np.full((20, 6, 4, 2), 9)))
+    fitted = IMAGE.features.fit(STUDY, IMAGE.features.statistics(STUDY, whole))
+    assert np.isfinite(IMAGE.features.encode(STUDY, fitted, whole).inputs).all()

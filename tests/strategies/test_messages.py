@@ -1,0 +1,118 @@
+"""Messages in Flower's records: round trips, and refusals of what is unknown."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from vestry_strategies.messages import MessageError, decode_order, decode_reply, encode
+from vestry_strategies.orders import (
+    DescribeOrder,
+    DescribeReply,
+    EvaluateOrder,
+    EvaluateReply,
+    Order,
+    Refusal,
+    Reply,
+    StatisticsOrder,
+    StatisticsReply,
+    TrainOrder,
+    TrainReply,
+)
+
+text = st.text(max_size=20)
+number = st.integers(0, 10**9)
+vector = arrays(np.float32, st.integers(0, 20), elements=st.floats(width=32, allow_nan=False))
+named = st.dictionaries(
+    st.text(alphabet="abc/_xyz", min_size=1, max_size=6),
+    arrays(np.float64, array_shapes(min_dims=0, max_dims=3, max_side=3), elements=st.floats(-1e9, 1e9)),
+    max_size=3,
+)
+orders = st.one_of(
+    st.builds(DescribeOrder),
+    st.builds(StatisticsOrder, text),
+    st.builds(TrainOrder, text, number, number, vector, named, named),
+    st.builds(EvaluateOrder, text, number, vector, named),
+)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+replies = st.one_of(
+    st.builds(DescribeReply, text),
+    st.builds(StatisticsReply, text, named),
+    st.builds(TrainReply, text, number, vector, floats, floats, number),
+    st.builds(EvaluateReply, text, number, named),
+    st.builds(Refusal, text, st.sampled_from(["data", "lost"]), text),
+)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality that knows arrays."""
+    if type(left) is not type(right):
+        return False
+    if dataclasses.is_dataclass(left):
+        return all(
+            same(getattr(left, item.name), getattr(right, item.name)) for item in dataclasses.fields(left)
+        )
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    return bool(left == right)
+
+
+@settings(max_examples=150, deadline=None)
+@given(orders)
+def test_orders_come_out_as_they_went_in(order: Order) -> None:
+    assert same(decode_order(encode(order)), order)
+
+
+@settings(max_examples=150, deadline=None)
+@given(replies)
+def test_replies_come_out_as_they_went_in(reply: Reply) -> None:
+    assert same(decode_reply(encode(reply)), reply)
+
+
+def header(**changes: Any) -> RecordDict:
+    plain: dict[str, Any] = {"version": 1, "type": "DescribeReply", "fields": '{"site": "a"}'}
+    return RecordDict({"vestry": ConfigRecord({**plain, **changes})})
+
+
+def test_a_minimal_message_is_read() -> None:
+    assert decode_reply(header()) == DescribeReply("a")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (RecordDict(), "record 'vestry' is missing"),
+        (header(version=2), "version=2 is not 1"),
+        (header(version="1"), "version='1' is not 1"),
+        (header(type="Unknown"), "type='Unknown' is unknown"),
+        (header(type="TrainOrder"), "type='TrainOrder' is unknown"),
+        (header(fields="{"), "type=DescribeReply is broken"),
+        (header(fields="[]"), "type=DescribeReply is broken"),
+        (header(fields="{}"), "type=DescribeReply is broken"),
+        (header(fields='{"site": "a", "x": 1}'), "type=DescribeReply is broken"),
+        (header(type="TrainReply"), "type=TrainReply is broken"),
+    ],
+)
+def test_what_is_unknown_or_broken_is_refused(content: RecordDict, said: str) -> None:
+    with pytest.raises(MessageError) as error:
+        decode_reply(content)
+    assert said in str(error.value)
+
+
+def test_a_reply_is_no_order() -> None:
+    with pytest.raises(MessageError, match="unknown here"):
+        decode_order(encode(DescribeReply("a")))
+
+
+def test_an_array_under_an_unknown_name_is_refused() -> None:
+    content = encode(StatisticsReply("a", {"x": np.ones(1)}))
+    content.config_records["vestry"]["type"] = "DescribeReply"
+    with pytest.raises(MessageError, match="is broken"):
+        decode_reply(content)

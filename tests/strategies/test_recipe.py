@@ -1,0 +1,84 @@
+"""The sections' own rules and their safe defaults."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vestry_strategies.recipe import (
+    AggregationSpec,
+    CnnModel,
+    EvaluationSpec,
+    HoldoutSpec,
+    PrivacySpec,
+    StudySection,
+    TrainingSpec,
+)
+
+
+def training(**plain: Any) -> TrainingSpec:
+    return TrainingSpec(**{"rounds": 1, "learning_rate": 0.1, "local_steps": 1, **plain})
+
+
+def test_defaults_are_the_safe_ones() -> None:
+    assert AggregationSpec().secure
+    assert AggregationSpec().min_sites == 2
+    assert PrivacySpec(epsilon=1.0, delta=1e-5).unit == "patient"
+    assert EvaluationSpec().holdout.fraction == 0.2
+    assert EvaluationSpec().keep == "last"
+
+
+def test_a_round_has_one_length() -> None:
+    assert training().local_steps == 1
+    assert training(local_steps=None, local_epochs=3).local_epochs == 3
+    for both in ({"local_epochs": 1}, {"local_steps": None}):
+        with pytest.raises(ValidationError, match="exactly one of local_epochs and local_steps"):
+            training(**both)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_momentum_is_of_sgd(optimizer: str) -> None:
+    training(momentum=0.9)
+    with pytest.raises(ValidationError, match="momentum is for optimizer = 'sgd'"):
+        training(momentum=0.9, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [
+        ("a", True),
+        ("heart-2", True),
+        ("Heart", False),
+        ("-a", False),
+        ("a b", False),
+        ("../x", False),
+        ("", False),
+    ],
+)
+def test_a_studys_name_is_fit_for_a_folder(name: str, fine: bool) -> None:
+    if fine:
+        StudySection(name=name, purpose="p", initiator="i")
+    else:
+        with pytest.raises(ValidationError):
+            StudySection(name=name, purpose="p", initiator="i")
+
+
+def test_groups_divide_the_channels() -> None:
+    CnnModel(kind="cnn", channels=(8, 16), norm="group", groups=4)
+    CnnModel(kind="cnn", channels=(6,), norm="none", groups=4)
+    with pytest.raises(ValidationError, match="multiple of groups=4"):
+        CnnModel(kind="cnn", channels=(8, 6), norm="group", groups=4)
+
+
+@pytest.mark.parametrize(
+    "plain", [{}, {"fraction": 0.1, "column": "x"}, {"fraction": 0.0}, {"fraction": 1.0}]
+)
+def test_a_holdout_is_a_share_or_a_column(plain: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        HoldoutSpec(**plain)
+
+
+@pytest.mark.parametrize("plain", [{"epsilon": 0.0}, {"epsilon": -1.0}, {"delta": 0.0}, {"delta": 1.0}])
+def test_a_privacy_budget_is_a_positive_number(plain: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PrivacySpec(**{"epsilon": 1.0, "delta": 1e-5, **plain})
