@@ -1,0 +1,56 @@
+"""The site's rules: everything is refused that is not allowed."""
+
+import pytest
+from pydantic import ValidationError
+
+from tests.client.bench import OPEN, make_study
+from vestry_client.policy import PolicyRefusal, SitePolicy
+
+STUDY = make_study()
+
+
+def test_an_empty_policy_allows_nothing() -> None:
+    with pytest.raises(PolicyRefusal):
+        SitePolicy().check_study(STUDY)
+
+
+@pytest.mark.parametrize("rule", ["allow_individual_updates", "allow_training_without_privacy"])
+def test_each_insecure_choice_needs_its_own_permission(rule: str) -> None:
+    with pytest.raises(PolicyRefusal, match=rule) as refusal:
+        OPEN.model_copy(update={rule: False}).check_study(STUDY)
+    assert refusal.value.rule == rule
+
+
+def test_a_policy_that_allows_it_lets_the_study_in() -> None:
+    OPEN.check_study(STUDY)
+
+
+def test_initiators_may_be_limited() -> None:
+    OPEN.model_copy(update={"allowed_initiators": ("tests",)}).check_study(STUDY)
+    with pytest.raises(PolicyRefusal, match="allowed_initiators: asked tests, allowed"):
+        OPEN.model_copy(update={"allowed_initiators": ("others",)}).check_study(STUDY)
+    with pytest.raises(PolicyRefusal):
+        OPEN.model_copy(update={"allowed_initiators": ()}).check_study(STUDY)
+
+
+def test_rounds_may_be_limited() -> None:
+    OPEN.model_copy(update={"max_rounds": 4}).check_study(STUDY)
+    with pytest.raises(PolicyRefusal, match="max_rounds: asked 4, allowed 3"):
+        OPEN.model_copy(update={"max_rounds": 3}).check_study(STUDY)
+
+
+def test_too_few_examples_take_no_part_and_are_not_counted_out() -> None:
+    policy = OPEN.model_copy(update={"min_examples": 10})
+    policy.check_examples(10)
+    with pytest.raises(PolicyRefusal) as refusal:
+        policy.check_examples(7)
+    assert "7" not in str(refusal.value)
+
+
+def test_unknown_rules_and_wrong_types_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        SitePolicy.model_validate({"allow_everything": True})
+    with pytest.raises(ValidationError):
+        SitePolicy.model_validate({"max_rounds": "3"})
+    with pytest.raises(ValidationError):
+        SitePolicy.model_validate({"min_examples": 0})
