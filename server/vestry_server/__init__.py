@@ -1,0 +1,1 @@
+"""The coordinator program: the round, checkpoints, the store, and the seam to the sites."""

@@ -1,0 +1,86 @@
+"""What a run tells while it works, and what it remembers of each round."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vestry_strategies.task import Metrics
+
+__all__ = ["Event", "Listener", "RoundFailed", "RoundRecord", "StatisticsDone", "Working"]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A finished round.
+
+    Attributes:
+        round: from 1.
+        loss: mean training loss of the sites, weighted as the updates.
+        metrics: over the held-out rows of all sites, from their summed metric sums.
+        per_site: the same for each site.
+        sites: whose updates are in the model.
+        left_out: site -> reason.
+        attempt: which try it was, from 1.
+        model_hash: SHA-256 of the new global model.
+        bytes_up: size of all updates received.
+        bytes_down: size of all models sent.
+    """
+
+    round: int
+    loss: float
+    metrics: Metrics
+    per_site: Mapping[str, Metrics]
+    sites: tuple[str, ...]
+    left_out: Mapping[str, str]
+    attempt: int
+    model_hash: str
+    bytes_up: int
+    bytes_down: int
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> "RoundRecord":
+        """Read back :meth:`plain`."""
+        return RoundRecord(**{**plain, "sites": tuple(plain["sites"])})
+
+
+@dataclass(frozen=True)
+class StatisticsDone:
+    """Round 0 is done: these sites have data that keep the contract.
+
+    Attributes:
+        sites: they take part.
+        left_out: site -> reason; they do not.
+        examples: training examples over all sites.
+    """
+
+    sites: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    examples: int = 0
+
+
+@dataclass(frozen=True)
+class RoundFailed:
+    """A try at a round had too few usable updates."""
+
+    round: int
+    attempt: int
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Working:
+    """Something that takes a while has begun.
+
+    Attributes:
+        what: in words.
+    """
+
+    what: str
+
+
+Event = StatisticsDone | RoundRecord | RoundFailed | Working
+Listener = Callable[[Event], None]
