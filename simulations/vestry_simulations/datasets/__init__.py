@@ -1,0 +1,16 @@
+"""Real data that come with Vestry, for the first minute."""
+
+from importlib.resources import files
+from pathlib import Path
+
+__all__ = ["heart_data", "heart_study"]
+
+
+def heart_data() -> Path:
+    """UCI Heart Disease: 920 patients of four hospitals (see README.md beside it)."""
+    return Path(str(files("vestry_simulations.datasets") / "heart_disease.csv"))
+
+
+def heart_study() -> Path:
+    """The study file of the demo."""
+    return Path(str(files("vestry_simulations") / "studies" / "heart.toml"))

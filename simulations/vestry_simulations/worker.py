@@ -1,0 +1,99 @@
+"""A worker process: some sites' handlers behind a pipe.
+
+The fork server imports this module (and with it torch) once; workers are forked from it and share its
+memory. A worker ends when its pipe closes, so none outlives the coordinator, however that one ends.
+"""
+
+import contextlib
+import pickle
+import queue
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+
+from vestry_client.handlers import Site, handle
+from vestry_client.policy import SitePolicy
+from vestry_client.state import SiteStates
+from vestry_strategies.orders import Order
+from vestry_strategies.rows import Rows
+
+__all__ = ["VirtualSite", "make_site", "one_thread", "serve"]
+
+
+@dataclass(frozen=True)
+class VirtualSite:
+    """A site of a simulation, as it is sent to its worker.
+
+    Attributes:
+        name: of the site.
+        rows: its data.
+        policy: its rules.
+        states: folder for its arrays between rounds; None keeps them in memory.
+    """
+
+    name: str
+    rows: Rows
+    policy: SitePolicy = field(default_factory=SitePolicy)
+    states: Path | None = None
+
+
+def make_site(virtual: VirtualSite) -> Site:
+    """The site that the handlers work on."""
+
+    def states(study_hash: str) -> SiteStates:
+        if virtual.states is None:
+            return SiteStates()
+        return SiteStates(virtual.states / quote(virtual.name, safe="") / study_hash[:16])
+
+    return Site(
+        name=virtual.name,
+        load=lambda study, task: virtual.rows,
+        policy=virtual.policy,
+        states=states,
+    )
+
+
+def one_thread() -> None:
+    """One thread for each process: the same sums whatever the number of workers or cores."""
+    torch.set_num_threads(1)
+
+
+def serve(pipe: Connection, sites: Sequence[VirtualSite]) -> None:
+    """Answer batches of orders until the pipe closes.
+
+    A batch is (ticket, names, pickled order); each site's answer goes back as (ticket, reply). When a
+    newer ticket has arrived, what is left of an older one is skipped: its deadline is over.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends us by closing the pipe
+    one_thread()
+    own = {virtual.name: make_site(virtual) for virtual in sites}
+    inbox: queue.Queue[tuple[int, list[str], bytes] | None] = queue.Queue()
+    newest = [0]
+
+    def receive() -> None:
+        # A thread empties the pipe, so that the coordinator never blocks on a busy worker.
+        try:
+            while True:
+                batch = pipe.recv()
+                newest[0] = batch[0]
+                inbox.put(batch)
+        except (EOFError, OSError):
+            newest[0] = -1
+            inbox.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while (batch := inbox.get()) is not None:
+        ticket, names, packed = batch
+        order: Order = pickle.loads(packed)  # noqa: S301  made by our own parent process
+        for name in names:
+            if newest[0] != ticket:
+                break
+            reply = handle(own[name], order)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                pipe.send((ticket, reply))

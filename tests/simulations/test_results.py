@@ -1,0 +1,46 @@
+"""Results: means over sites, the final line, and what is read back is what was written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.simulations.samples import sample_result
+from vestry_simulations.results import load_result, mean_over_sites, save_result
+
+
+def test_each_site_counts_once_where_a_metric_is_defined() -> None:
+    means = mean_over_sites({"a": {"auc": 0.5, "loss": 1.0}, "b": {"auc": None, "loss": 2.0}})
+    assert means == {"auc": 0.5, "loss": 1.5}
+
+
+def test_a_metric_that_is_defined_nowhere_has_no_mean() -> None:
+    assert mean_over_sites({"a": {"auc": None}}) == {"auc": None}
+    assert mean_over_sites({}) == {}
+
+
+def test_a_metric_that_only_some_sites_report_is_their_mean() -> None:
+    assert mean_over_sites({"a": {"x": 1.0}, "b": {"y": 2.0}}) == {"x": 1.0, "y": 2.0}
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    result = sample_result(baselines=True)
+    save_result(tmp_path / "result.json", result)
+    assert load_result(tmp_path / "result.json") == result
+
+
+def test_a_result_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    save_result(path, sample_result())
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({**plain, "version": 2}))
+    with pytest.raises(ValueError, match="version=2"):
+        load_result(path)
+
+
+def test_the_final_line_holds_what_is_promised() -> None:
+    line = sample_result().final_line()
+    assert {"final", "metrics", "pooled_test", "per_site", "rounds", "model_sha256"} <= set(line)
+    assert "baselines" not in line
+    assert set(sample_result(baselines=True).final_line()["baselines"]) == {"pooled", "local-only"}
+    json.dumps(line)
