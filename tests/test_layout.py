@@ -61,7 +61,7 @@ def test_repository_keeps(rule: Callable[[Tree], Iterator[str]], repository: Tre
 
 def test_study_and_command_line_load_neither_torch_nor_flwr(repository: Tree) -> None:
     """The console and `vestry study check` must start at once, and run where torch is not."""
-    heavy = {"auditing", "clipping", "dpsgd"}
+    heavy = {"auditing", "clipping", "dpsgd", "gradients"}
     privacy = [
         source.module
         for source in repository.packages

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 FLWR_PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation")
 FLWR_ADAPTERS = frozenset({"server/vestry_server/flower.py", "client/vestry_client/flower.py"})
-TORCH_ANYWHERE = frozenset({"auditing", "clipping", "dpsgd"})
+TORCH_ANYWHERE = frozenset({"auditing", "clipping", "dpsgd", "gradients"})
 TORCH_IN_FUNCTIONS = frozenset({"noise"})
 _FOLDER_OF = {package: folder for folder, package in PACKAGES.items()}
 
