@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vestry_client.units import Owners, read_owners, split_persons
 from vestry_strategies.rows import DataFileError, Indexes, Rows
 from vestry_strategies.schema import Target
 from vestry_strategies.seeds import derive_seed
@@ -14,6 +16,8 @@ from vestry_strategies.task import Design, Examples, Task
 
 __all__ = ["SiteData", "open_data", "split_holdout"]
 
+_Flags = NDArray[np.bool_]
+
 
 @dataclass
 class SiteData:
@@ -22,10 +26,16 @@ class SiteData:
     Attributes:
         train: rows to train on; the only rows that statistics see.
         holdout: rows kept for evaluation.
+        train_owners: (n,) number of each training row's privacy unit; a row each without [privacy].
+        holdout_owners: the same of the held-out rows.
+        persons: privacy units in both parts; never leaves the site.
     """
 
     train: Design
     holdout: Design
+    train_owners: Indexes = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    holdout_owners: Indexes = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    persons: int = 0
     _encoded: dict[str, tuple[Arrays, Examples]] = field(default_factory=dict)
 
     def examples(
@@ -45,7 +55,9 @@ def _same(left: Arrays, right: Arrays) -> bool:
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
-def open_data(study: StudySpec, task: Task, site: str, load: Callable[[], Rows]) -> SiteData:
+def open_data(
+    study: StudySpec, task: Task, site: str, load: Callable[[], Rows], secret: bytes = b""
+) -> SiteData:
     """Check, split and keep a site's rows.
 
     Args:
@@ -53,6 +65,7 @@ def open_data(study: StudySpec, task: Task, site: str, load: Callable[[], Rows])
         task: reads and checks.
         site: name of the site; the split is its own.
         load: gives the rows.
+        secret: of the site, for the split of persons under [privacy].
 
     Raises:
         DataError: the rows break the contract, or there are none.
@@ -63,16 +76,31 @@ def open_data(study: StudySpec, task: Task, site: str, load: Callable[[], Rows])
     design = task.features.design(study, rows)
     if not len(design):
         raise DataFileError("no row is left after rows with missing values were dropped")
-    held_out = split_holdout(study, task, site, rows, design)
-    return SiteData(
-        train=design.take(np.flatnonzero(~held_out)), holdout=design.take(np.flatnonzero(held_out))
-    )
+    if study.privacy is None:
+        held_out = split_holdout(study, task, site, rows, design)
+        owners, persons = np.arange(len(design), dtype=np.int64), len(design)
+    else:
+        found = read_owners(study.privacy, task, rows, design)
+        held_out = _split_persons(study, task, rows, design, found, secret)
+        owners, persons = found[0], len(found[1])
+    train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return SiteData(design.take(train), design.take(test), owners[train], owners[test], persons)
 
 
-def split_holdout(
-    study: StudySpec, task: Task, site: str, rows: Rows, design: Design
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which examples are held out.
+def _split_persons(
+    study: StudySpec, task: Task, rows: Rows, design: Design, owners: Owners, secret: bytes
+) -> _Flags:
+    """Whole persons are held out: by a keyed hash, or where a column says it of any of their rows."""
+    holdout = study.evaluation.holdout
+    if holdout.column is None:
+        return split_persons(owners, secret, holdout.fraction or 0.0)
+    said = task.features.column(rows, holdout.column)[design.kept] == holdout.test_value
+    of_person = np.bincount(owners[0], weights=said, minlength=len(owners[1])) > 0
+    return of_person[owners[0]]
+
+
+def split_holdout(study: StudySpec, task: Task, site: str, rows: Rows, design: Design) -> _Flags:
+    """Which examples are held out of a study without [privacy].
 
     By a column of the file, or a share drawn by systematic sampling over the shuffled classes: the share
     holds over all rows and in each class, rounded up or down.

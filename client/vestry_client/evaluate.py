@@ -3,12 +3,14 @@
 import numpy as np
 import torch
 
+from vestry_privacy.errors import VestryError
+from vestry_strategies.bounded import BoundedSums
 from vestry_strategies.parameters import FlatModel, Vector
 from vestry_strategies.study import StudySpec
 from vestry_strategies.sums import Arrays, Sums
 from vestry_strategies.task import Examples, Task
 
-__all__ = ["evaluate_locally"]
+__all__ = ["evaluate_bounded", "evaluate_locally"]
 
 _ROWS = 4096
 
@@ -34,6 +36,46 @@ def evaluate_locally(
     Returns:
         What ``task.score`` gives.
     """
+    outputs, losses = _predict(study, task, flat, examples, model)
+    return task.score(study, preprocessing, outputs, examples.targets, losses)
+
+
+def evaluate_bounded(
+    study: StudySpec,
+    task: Task,
+    flat: FlatModel,
+    examples: Examples,
+    model: Vector,
+    preprocessing: Arrays,
+    names: tuple[str, ...],
+) -> BoundedSums:
+    """What some metrics need of each held-out example, as vectors of bounded norm.
+
+    Args:
+        study: says the target.
+        task: gives loss and bounded score.
+        flat: the network to evaluate in; its weights are overwritten.
+        examples: held-out examples; may be none.
+        model: (d,).
+        preprocessing: as it was used for ``examples``.
+        names: metrics to be released.
+
+    Raises:
+        VestryError: the task cannot bound its metrics.
+    """
+    if task.bounded_score is None:
+        raise VestryError(
+            f"privacy.metrics: the task '{task.name}' has no bounded form of its metrics, so none may leave; "
+            "leave privacy.metrics empty"
+        )
+    outputs, losses = _predict(study, task, flat, examples, model)
+    return task.bounded_score(study, preprocessing, names, outputs, examples.targets, losses)
+
+
+def _predict(
+    study: StudySpec, task: Task, flat: FlatModel, examples: Examples, model: Vector
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Outputs (n, k) and losses (n,)."""
     flat.load(model)
     flat.module.eval()
     device = flat.weights.device
@@ -46,4 +88,4 @@ def evaluate_locally(
             out = flat.module(inputs).float()
             outputs.append(out.cpu().numpy())
             losses.append(task.losses(study, out, targets).cpu().numpy())
-    return task.score(study, preprocessing, np.concatenate(outputs), examples.targets, np.concatenate(losses))
+    return np.concatenate(outputs), np.concatenate(losses)

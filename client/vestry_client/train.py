@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from vestry_client.optimizer import LocalOptimizer
+from vestry_privacy.dpsgd import PrivateSteps, group_units
 from vestry_privacy.errors import VestryError
+from vestry_privacy.plan import Mechanism
 from vestry_strategies.parameters import FlatModel, Vector
 from vestry_strategies.recipe import MlpModel
+from vestry_strategies.rows import Indexes
 from vestry_strategies.schedule import learning_rate
 from vestry_strategies.seeds import derive_seed
 from vestry_strategies.strategy import LocalEnd, LocalRule, LocalStart, Strategy
@@ -21,13 +24,27 @@ from vestry_strategies.study import StudySpec
 from vestry_strategies.sums import Arrays
 from vestry_strategies.task import Examples, Task
 
-__all__ = ["LocalResult", "TrainingDiverged", "choose_device", "train_locally"]
+__all__ = ["LocalResult", "PersonRecords", "TrainingDiverged", "choose_device", "train_locally"]
 
 _STRATEGY, _OPTIMIZER = "strategy/", "optimizer/"
+_PHYSICAL_BATCH = 1024  # records in one forward pass; bounds memory, has no influence on the result
 
 
 class TrainingDiverged(VestryError):
     """A loss or a weight is no longer finite."""
+
+
+@dataclass(frozen=True)
+class PersonRecords:
+    """What turns local steps into private ones.
+
+    Attributes:
+        mechanism: sampler, clip and noise, from the study's plan.
+        owners: (n,) number of each example's privacy unit.
+    """
+
+    mechanism: Mechanism
+    owners: Indexes
 
 
 @dataclass(frozen=True)
@@ -36,13 +53,13 @@ class LocalResult:
 
     Attributes:
         update: (d + k,) float32: local model minus global model, then the strategy's extra values.
-        loss: mean over the steps of the batch's mean loss.
+        loss: mean over the steps of the batch's mean loss; None under differential privacy.
         steps: local steps taken.
         state: the site's arrays for the next round.
     """
 
     update: Vector
-    loss: float
+    loss: float | None
     steps: int
     state: Arrays = field(default_factory=dict)
 
@@ -71,6 +88,7 @@ def train_locally(
     model: Vector,
     shared: Arrays,
     state: Arrays,
+    private: PersonRecords | None = None,
 ) -> LocalResult:
     """Take the local steps of one round.
 
@@ -85,6 +103,8 @@ def train_locally(
         model: (d,) the global model.
         shared: the server's arrays that the strategy broadcasts.
         state: this site's arrays of earlier rounds.
+        private: under differential privacy, the mechanism and who owns which example; every gradient is
+            then noised, and the strategy's and the optimizer's rules come after.
 
     Raises:
         TrainingDiverged: a loss or a weight is not finite.
@@ -101,12 +121,15 @@ def train_locally(
     optimizer = LocalOptimizer(study.training, rate, _part(state, _OPTIMIZER) if keep else {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(study.seed, "local", site, round_number))
-        loss, steps = _steps(study, task, flat, rule, optimizer, examples, site, round_number)
+        if private is None:
+            loss, steps = _steps(study, task, flat, rule, optimizer, examples, site, round_number)
+        else:
+            loss, steps = None, _private_steps(study, task, flat, rule, optimizer, examples, private)
     end = rule.finish(flat.weights.detach(), steps) if rule is not None else LocalEnd()
     update = np.concatenate([flat.read() - model, end.extra])
-    if not np.isfinite(loss) or not np.isfinite(update).all():
+    if not np.isfinite(loss or 0.0) or not np.isfinite(update).all():
         raise TrainingDiverged(
-            f"the loss is not finite in round {round_number}; lower training.learning_rate "
+            f"the loss or the model is not finite in round {round_number}; lower training.learning_rate "
             f"(now {rate:g}), and check that task.standardise is not 'none'"
         )
     kept = {_STRATEGY + name: array for name, array in end.state.items()}
@@ -148,6 +171,42 @@ def _steps(
         total += loss.detach()
         steps += 1
     return float(total) / max(steps, 1), steps
+
+
+def _private_steps(
+    study: StudySpec,
+    task: Task,
+    flat: FlatModel,
+    rule: LocalRule | None,
+    optimizer: LocalOptimizer,
+    examples: Examples,
+    private: PersonRecords,
+) -> int:
+    """DP-SGD: the gradient is noised before anything else sees it."""
+    inputs, targets = _on_device(examples, flat.weights.device)
+    private_steps = PrivateSteps(
+        flat.module,
+        lambda outputs, targets: task.losses(study, outputs, targets),
+        private.mechanism,
+        inputs,
+        targets,
+        group_units(private.owners),
+        physical_batch=_PHYSICAL_BATCH,
+        autocast=_autocast(study, flat.weights.device),
+    )
+    steps = study.training.local_steps or 0
+    for _ in range(steps):
+        gradient = private_steps.gradient()
+        if rule is not None:
+            rule.correct(gradient, flat.weights)
+        optimizer.step(flat.weights, gradient)
+    return steps
+
+
+def _autocast(study: StudySpec, device: torch.device) -> torch.autocast | None:
+    if not (study.training.mixed_precision and device.type == "cuda"):
+        return None
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def _on_device(examples: Examples, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

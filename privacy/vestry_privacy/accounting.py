@@ -15,13 +15,16 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from vestry_privacy.errors import VestryError
+from vestry_privacy.events import Event, GaussianRelease, PoissonGaussian, TruncatedPoissonGaussian
 
 __all__ = [
     "AccountantName",
@@ -45,68 +48,15 @@ Adjacency = Literal["zero-out", "add-remove"]
 (REPLACE_SPECIAL of dp-accounting). ``add-remove``: one person more or less."""
 
 _LARGEST_NOISE, _LEAST_NOISE = 1e5, 0.05
+_HOPELESS = 64.0
+"""From this epsilon on the RDP bound stands in for the others: whoever asks for such noise would otherwise
+have the site fill its memory with a discretised loss that protects nobody."""
 
 
 class AccountingError(VestryError):
     """Privacy parameters that make no sense, or that an accountant cannot handle."""
 
 
-class _Event(BaseModel):
-    """A closed family: stored events are read by this union, never by a name in the data."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class GaussianRelease(_Event):
-    """Sums over all persons with Gaussian noise.
-
-    Attributes:
-        noise_multiplier: sigma.
-        count: how many such releases.
-    """
-
-    mechanism: Literal["gaussian"] = "gaussian"
-    noise_multiplier: float = Field(gt=0)
-    count: int = Field(ge=0)
-
-
-class PoissonGaussian(_Event):
-    """DP-SGD steps: each person is in a step with probability q, then Gaussian noise.
-
-    Attributes:
-        noise_multiplier: sigma.
-        sampling_probability: q.
-        count: T.
-    """
-
-    mechanism: Literal["poisson-gaussian"] = "poisson-gaussian"
-    noise_multiplier: float = Field(gt=0)
-    sampling_probability: float = Field(gt=0, le=1)
-    count: int = Field(ge=0)
-
-
-class TruncatedPoissonGaussian(_Event):
-    """DP-SGD steps whose batches are cut at random to a cap (arXiv:2508.15089).
-
-    Attributes:
-        noise_multiplier: sigma.
-        sampling_probability: q.
-        cap: most persons in a step.
-        persons: public number of persons.
-        count: T.
-    """
-
-    mechanism: Literal["truncated-poisson-gaussian"] = "truncated-poisson-gaussian"
-    noise_multiplier: float = Field(gt=0)
-    sampling_probability: float = Field(gt=0, le=1)
-    cap: int = Field(ge=1)
-    persons: int = Field(ge=1)
-    count: int = Field(ge=0)
-
-
-Event = Annotated[
-    GaussianRelease | PoissonGaussian | TruncatedPoissonGaussian, Field(discriminator="mechanism")
-]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -144,11 +94,21 @@ def epsilon(
 
     Guarantees:
         With ``pld`` and ``rdp`` an upper bound of the true epsilon up to float rounding; ``prv`` is its
-        implementation's upper estimate.
+        implementation's upper estimate. Above 64 the RDP bound is given for all three.
     """
     if not 0 < delta < 1:
         raise AccountingError(f"delta={delta}: must lie above 0 and below 1")
-    return _epsilon(_merged(events), delta, accountant, adjacency)
+    if accountant not in get_args(AccountantName) or adjacency not in get_args(Adjacency):
+        raise AccountingError(f"accountant={accountant}, adjacency={adjacency}: unknown")
+    truncated = any(isinstance(event, TruncatedPoissonGaussian) for event in events)
+    if truncated and adjacency != "zero-out":
+        raise AccountingError(f"adjacency={adjacency}: truncated batches are covered under zero-out only")
+    if truncated and accountant == "prv":
+        raise AccountingError("accountant=prv: cannot handle truncated batches; use pld")
+    value = _epsilon(_merged(events), delta, accountant, adjacency)
+    if math.isnan(value):  # else max() and every comparison would let it pass
+        raise AccountingError(f"accountant={accountant}: found no bound for these events; use another one")
+    return max(0.0, value)
 
 
 def _merged(events: Sequence[Event]) -> tuple[Event, ...]:
@@ -166,22 +126,32 @@ def _epsilon(
 ) -> float:
     if not events:
         return 0.0
-    if accountant == "prv":
-        return _prv(events, delta)
-    from dp_accounting.pld import PLDAccountant
-    from dp_accounting.rdp import RdpAccountant
-
-    relation = _relation(adjacency)
-    composed = PLDAccountant(relation) if accountant == "pld" else RdpAccountant(None, relation)
     with _quiet():
+        coarse = _rdp(events, delta)
+        if accountant == "rdp" or coarse > _HOPELESS:
+            return coarse
+        if accountant == "prv":
+            return _prv(events, delta)
+        from dp_accounting.pld import PLDAccountant
+
+        composed = PLDAccountant(_relation(adjacency))
         for event in events:
-            inner = _dp_event(event)
-            if not composed.supports(inner):
-                raise AccountingError(
-                    f"accountant={accountant}: cannot handle {event.mechanism} under {adjacency}; use pld"
-                )
-            composed.compose(inner, event.count)
-        return max(0.0, float(composed.get_epsilon(delta)))
+            composed.compose(_dp_event(event), event.count)
+        return float(composed.get_epsilon(delta))
+
+
+def _rdp(events: Sequence[Event], delta: float) -> float:
+    """The least epsilon over the library's orders; a bound at any order is one at all."""
+    from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS
+
+    orders = tuple(float(order) for order in DEFAULT_RDP_ORDERS)
+    curve = sum((_renyi_curve(event, orders) for event in events), np.zeros(len(orders)))
+    found = [
+        renyi_to_epsilon(float(divergence), order, delta)
+        for divergence, order in zip(curve, orders, strict=True)
+        if not math.isnan(divergence)
+    ]
+    return max(0.0, min(found, default=math.nan))
 
 
 @contextmanager
@@ -228,12 +198,9 @@ def _prv(events: Sequence[Event], delta: float) -> float:
 
     accountant = PRVAccountant()
     for event in events:
-        if isinstance(event, TruncatedPoissonGaussian):
-            raise AccountingError("accountant=prv: cannot handle truncated batches; use pld")
-        rate = event.sampling_probability if isinstance(event, PoissonGaussian) else 1.0
+        rate = 1.0 if isinstance(event, GaussianRelease) else event.sampling_probability
         accountant.history.append((event.noise_multiplier, rate, event.count))
-    with _quiet():
-        return float(accountant.get_epsilon(delta=delta))
+    return float(accountant.get_epsilon(delta=delta))
 
 
 def noise_multiplier(
@@ -266,7 +233,8 @@ def noise_multiplier(
 
     start = 1.0
     if accountant != "rdp":  # a quick look, so that few slow ones are needed
-        start = noise_multiplier(target, delta, sampling_probability, steps, "rdp", adjacency)
+        with suppress(AccountingError):  # RDP cannot reach a very small target that others can
+            start = noise_multiplier(target, delta, sampling_probability, steps, "rdp", adjacency)
     return least_noise(cost, target, start)
 
 
@@ -286,18 +254,24 @@ def least_noise(cost: Callable[[float], float], target: float, start: float = 1.
     """
     if not (target > 0 and math.isfinite(target)):
         raise AccountingError(f"epsilon={target}: must be above 0 and finite")
+
+    def at(sigma: float) -> float:
+        return cost(_upwards(sigma))  # asks for the very value that will be returned
+
     low, high = 0.0, start
-    while (spent := cost(high)) > target:
-        low, high = high, min(high * max(1.2, min(4.0, 1.1 * spent / target)), _LARGEST_NOISE * 2)
+    while not (spent := at(high)) <= target:
+        low, high = high, high * max(1.2, min(4.0, 1.1 * spent / target))
         if high > _LARGEST_NOISE:
             raise AccountingError(f"epsilon={target}: no noise multiplier up to {_LARGEST_NOISE:g} is enough")
-    while low == 0.0:
-        middle = high * max(0.25, min(0.95, 0.98 * spent / target))
-        if middle < _LEAST_NOISE:
-            return _LEAST_NOISE
-        spent = cost(middle)
+    while low == 0.0 and high > _LEAST_NOISE:
+        middle = max(_LEAST_NOISE, high * max(0.25, min(0.95, 0.98 * spent / target)))
+        spent = at(middle)
         low, high = (low, middle) if spent <= target else (middle, high)
-    return math.ceil(_narrow(cost, target, low, high) * 1e4) / 1e4
+    return _upwards(_narrow(at, target, low, high) if low else high)
+
+
+def _upwards(sigma: float) -> float:
+    return math.ceil(sigma * 1e4) / 1e4
 
 
 def _narrow(cost: Callable[[float], float], target: float, low: float, high: float) -> float:
@@ -330,39 +304,58 @@ def renyi_divergence(event: Event, order: float) -> float:
 
     Args:
         event: with its count.
-        order: above 1.
+        order: alpha, above 1.
 
     Raises:
         AccountingError: the order is not above 1, or no bound is known for the event.
 
     Guarantees:
-        Holds for both adjacencies. Truncated batches are bounded by the untruncated event, which is right
-        under zero-out only: there the batch is drawn over the declared persons, so whom the cap leaves out
-        does not depend on anybody's data. Given the draw of all others, a person is in with a probability
-        of at most q, and the divergence of a mixture over draws is at most its largest part.
+        Holds for both adjacencies; for truncated batches under zero-out only. There batches are drawn over
+        the declared persons, whatever their data. With fewer than cap others drawn, nobody is cut and a
+        person is in with probability q: at most r_q, the divergence of a Poisson step. Else (probability
+        tau) the first cap of the others in random order are in, and a person who is drawn (at most q) may
+        replace the last of them, which costs at most alpha / (2 sigma^2); not drawn, nothing. As
+        exp((alpha - 1) D) is jointly convex, a step has at most
+        log((1 - tau) e^((alpha-1) r_q) + tau (1 - q + q e^((alpha-1) alpha / (2 sigma^2)))) / (alpha - 1).
     """
-    if not order > 1:
+    if not (order > 1 and math.isfinite(order)):
         raise AccountingError(f"order={order}: must be above 1")
-    if not event.count:
-        return 0.0
-    if isinstance(event, GaussianRelease):
-        return event.count * order / (2 * event.noise_multiplier**2)
-    from dp_accounting.rdp import RdpAccountant
-
-    plain = PoissonGaussian(
-        noise_multiplier=event.noise_multiplier,
-        sampling_probability=event.sampling_probability,
-        count=event.count,
-    )
     with _quiet():
-        accountant = RdpAccountant([order], _relation("zero-out"))
-        accountant.compose(_dp_event(plain), plain.count)
-        divergence = float(accountant.rdp[0])
+        divergence = float(_renyi_curve(event, (order,))[0])
     if not math.isfinite(divergence):
         raise AccountingError(
             f"order={order}: no Renyi bound was found for {event.mechanism}; use another order"
         )
     return divergence
+
+
+def _renyi_curve(event: Event, orders: tuple[float, ...]) -> NDArray[np.float64]:
+    """The divergence at each order; inf or nan where none was found."""
+    alpha = np.array(orders)
+    if not event.count:
+        return np.zeros(len(alpha))
+    with np.errstate(all="ignore"):
+        full = alpha / (2 * np.float64(event.noise_multiplier) ** 2)
+        if isinstance(event, GaussianRelease) or event.sampling_probability == 1:
+            return event.count * full
+        from dp_accounting.rdp import RdpAccountant
+
+        q = event.sampling_probability
+        accountant = RdpAccountant(orders, _relation("zero-out"))
+        accountant.compose(
+            _dp_event(
+                PoissonGaussian(noise_multiplier=event.noise_multiplier, sampling_probability=q, count=1)
+            ),
+            1,
+        )
+        step: NDArray[np.float64] = accountant.rdp
+        if isinstance(event, TruncatedPoissonGaussian):
+            from scipy.stats import binom
+
+            tau = binom.sf(event.cap - 1, event.persons - 1, q)
+            replaced = np.logaddexp(np.log1p(-q), np.log(q) + (alpha - 1) * full)
+            step = np.logaddexp(np.log1p(-tau) + (alpha - 1) * step, np.log(tau) + replaced) / (alpha - 1)
+        return event.count * step
 
 
 def renyi_to_epsilon(divergence: float, order: float, delta: float) -> float:

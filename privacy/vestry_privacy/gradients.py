@@ -186,6 +186,7 @@ class _Kernels:
         self._names = {layer: name for name, layer in module.named_modules()}
         self._layers = [layer for layer in self._names if isinstance(layer, nn.Linear | nn.Conv2d)]
         self._seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
     def _record(self, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         if layer in self._seen:
             name = self._names[layer]

@@ -6,8 +6,10 @@ float64 (Box and Muller, Ann. Math. Statist. 29, 1958), whose tail ends at 8.57 
 (probability 1e-17), where torch's float32 values end at 5.77.
 
 Float noise on a float sum leaks in the low bits (Mironov, CCS 2012). So :func:`add_gaussian` rounds sum and
-noise to a grid g = C 2^-40 before adding, coarser where so many persons are summed that the sum would not
-fit: multiples of g below 2^53 g add exactly.
+noise to a grid g = C 2^-40 before adding, coarser where so many persons are summed, or so much noise is
+added, that the result would not fit: multiples of g below 2^53 g add exactly.
+
+Symbols: C bound of one person's part, sigma noise multiplier, d length of a sum.
 """
 
 import math
@@ -32,6 +34,19 @@ __all__ = [
 GRID_BITS = 40
 _BLOCK = 1 << 16
 _EXACT_PERSONS = 2048
+_EXACT = 4096
+"""Up to so many C the grid C 2^-40 is exact, with a factor of two to spare."""
+_LONGEST = 9.0
+"""No value of :func:`gaussian` is that long: its radius ends at sqrt(2 * 53 * log 2) = 8.57."""
+_forks = 0
+
+
+def _after_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)  # process numbers come back; this counter does not
 
 
 class NoiseSource(Protocol):
@@ -57,8 +72,8 @@ class SecureStream:
 
     def __init__(self) -> None:
         self._zeros = memoryview(bytes(_BLOCK))
-        self._stream = _keystream()
-        self._process = os.getpid()
+        self._owner = (_forks, os.getpid())
+        self._stream = _keystream(os.urandom(32))
 
     def __repr__(self) -> str:
         return "SecureStream()"
@@ -77,8 +92,9 @@ class SecureStream:
 
     def random_bytes(self, count: int) -> memoryview:
         """The next ``count`` bytes of the keystream."""
-        if self._process != os.getpid():  # else parent and child would add the same noise
-            self._stream, self._process = _keystream(), os.getpid()
+        owner = (_forks, os.getpid())
+        if self._owner != owner:  # else parent and child would add the same noise
+            self._stream, self._owner = _keystream(os.urandom(32)), owner
         room = np.empty(count + 15, dtype=np.uint8)  # update_into asks for a block beyond the data
         view = room.data
         for start in range(0, count, _BLOCK):
@@ -87,8 +103,9 @@ class SecureStream:
         return view[:count]
 
 
-def _keystream() -> CipherContext:
-    context: CipherContext = Cipher(algorithms.AES256(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
+def _keystream(key: bytes, counter: bytes = bytes(16)) -> CipherContext:
+    """The first counter may be fixed, because a key is used for one stream only."""
+    context: CipherContext = Cipher(algorithms.AES256(key), modes.CTR(counter)).encryptor()
     return context
 
 
@@ -110,8 +127,9 @@ class SimulationStream:
 
 def _uniforms(raw: bytes | memoryview) -> NDArray[np.float64]:
     """53 high bits of each 64-bit word, plus one so that the logarithm of 0 is never taken."""
-    words = np.frombuffer(raw, dtype="<u8") >> np.uint64(11)
-    uniforms: NDArray[np.float64] = (words.astype(np.float64) + 1.0) * 2.0**-53
+    uniforms: NDArray[np.float64] = (np.frombuffer(raw, dtype="<u8") >> np.uint64(11)).astype(np.float64)
+    uniforms += 1.0
+    uniforms *= 2.0**-53
     return uniforms
 
 
@@ -134,26 +152,30 @@ def gaussian(source: NoiseSource, count: int) -> NDArray[np.float64]:
     return normal
 
 
-def grid(clip: float, persons: int = _EXACT_PERSONS) -> float:
-    """The grid g: C 2^-40, doubled as often as needed for a sum over ``persons`` to stay exact.
+def grid(clip: float, persons: int = _EXACT_PERSONS, noise_multiplier: float = 0.0) -> float:
+    """The grid g: C 2^-40, doubled as often as needed for a noised sum over ``persons`` to be exact.
 
     Args:
         clip: C.
         persons: most persons in one sum, a public number.
+        noise_multiplier: sigma.
     """
-    doublings = max(0, math.ceil(math.log2(max(persons, 1) / _EXACT_PERSONS)))
-    return math.ldexp(clip, doublings - GRID_BITS)
+    largest = (max(persons, 1) + _LONGEST * noise_multiplier) / _EXACT
+    return math.ldexp(clip, max(0, math.ceil(math.log2(largest))) - GRID_BITS)
 
 
-def accounted_sensitivity(clip: float, size: int, persons: int = _EXACT_PERSONS) -> float:
+def accounted_sensitivity(
+    clip: float, size: int, persons: int = _EXACT_PERSONS, noise_multiplier: float = 0.0
+) -> float:
     """What the noise must be scaled by: C + g sqrt(d), since rounding moves each value by up to g/2.
 
     Args:
         clip: C, the L2 bound of one person's part.
         size: d.
         persons: as for :func:`grid`.
+        noise_multiplier: as for :func:`grid`.
     """
-    return clip + grid(clip, persons) * math.sqrt(size)
+    return clip + grid(clip, persons, noise_multiplier) * math.sqrt(size)
 
 
 def add_gaussian(
@@ -170,26 +192,27 @@ def add_gaussian(
         clip: C.
         noise_multiplier: sigma.
         source: of the noise.
-        persons: most persons in the sum, a public number.
+        persons: most persons in the sum, a public number: the grid shows in the result.
 
     Returns:
         (d,) multiples of g: round(total) + round(noise), noise of deviation sigma (C + g sqrt(d)).
 
     Raises:
-        ValueError: a value is not finite, or clip or sigma are not above 0.
+        ValueError: clip or sigma are not above 0, or a value is not finite or larger than so many clipped
+            parts can make it.
 
     Guarantees:
         The low bits of the result do not depend on the low bits of ``total``.
     """
     import torch
 
-    if not (clip > 0 and noise_multiplier > 0):
-        raise ValueError(f"clip={clip}, noise_multiplier={noise_multiplier} must be above 0")
-    step = grid(clip, persons)
-    scaled = torch.from_numpy(total) / step
-    if not math.isfinite(float(scaled.sum())):
-        raise ValueError("total must be finite: clip before adding noise")
-    deviation = noise_multiplier * accounted_sensitivity(clip, total.size, persons)
+    if not (0 < clip < math.inf and 0 < noise_multiplier < math.inf):
+        raise ValueError(f"clip={clip}, noise_multiplier={noise_multiplier} must be above 0 and finite")
+    step = grid(clip, persons, noise_multiplier)
+    scaled = torch.from_numpy(total.astype(np.float64) / step)
+    if total.size and not float(scaled.abs().max()) * step <= 1.001 * clip * max(persons, 1):
+        raise ValueError("total must be a finite sum of clipped parts: clip before adding noise")
+    deviation = noise_multiplier * accounted_sensitivity(clip, total.size, persons, noise_multiplier)
     noise = torch.from_numpy(gaussian(source, total.size)).mul_(deviation / step).round_()
     noisy: NDArray[np.float64] = scaled.round_().add_(noise).mul_(step).numpy()
     return noisy

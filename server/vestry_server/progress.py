@@ -15,7 +15,7 @@ class RoundRecord:
 
     Attributes:
         round: from 1.
-        loss: mean training loss of the sites, weighted as the updates.
+        loss: mean training loss of the sites, weighted as the updates; None where it may not leave.
         metrics: over the held-out rows of all sites, from their summed metric sums.
         per_site: the same for each site.
         sites: whose updates are in the model.
@@ -24,10 +24,12 @@ class RoundRecord:
         model_hash: SHA-256 of the new global model.
         bytes_up: size of all updates received.
         bytes_down: size of all models sent.
+        epsilon: under [privacy] what the study has cost a training person so far, at the site where it cost
+            most (PLD, at the study's delta).
     """
 
     round: int
-    loss: float
+    loss: float | None
     metrics: Metrics
     per_site: Mapping[str, Metrics]
     sites: tuple[str, ...]
@@ -36,6 +38,7 @@ class RoundRecord:
     model_hash: str
     bytes_up: int
     bytes_down: int
+    epsilon: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

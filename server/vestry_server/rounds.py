@@ -16,12 +16,14 @@ import numpy as np
 from vestry_privacy.errors import VestryError
 from vestry_server.checkpoint import RunState
 from vestry_server.exchange import Exchange
+from vestry_server.private_rounds import server_noise, spent_epsilon
 from vestry_server.progress import Listener, RoundFailed, RoundRecord, StatisticsDone
 from vestry_server.updates import sort_replies
 from vestry_strategies.catalogue import better
 from vestry_strategies.orders import (
     EvaluateOrder,
     EvaluateReply,
+    FinishOrder,
     Refusal,
     StatisticsOrder,
     StatisticsReply,
@@ -137,6 +139,7 @@ def run_study(run: Run, first_model: Vector, state: RunState | None = None) -> R
         )
     while state.round < run.study.training.rounds and not state.stopped:
         state = run_round(run, state)
+    _finish(run, state)
     return state
 
 
@@ -157,7 +160,7 @@ def run_round(run: Run, state: RunState) -> RunState:
         shared={name: state.server[name] for name in run.strategy.broadcast},
     )
     updates, left_out, attempt = _gather(run, order, asked)
-    mean = _combine(run.strategy, updates)
+    mean = server_noise(study, _combine(run.strategy, updates), [u.weight for u in updates], number)
     model, server = _server_step(run, state, mean)
     if not np.isfinite(model).all():
         raise Diverged(f"round {number}: the new model is not finite; {_ADVICE}")
@@ -173,6 +176,7 @@ def run_round(run: Run, state: RunState) -> RunState:
         model_hash=model_hash(model),
         bytes_up=sum(update.update.nbytes for update in updates),
         bytes_down=state.model.nbytes * len(asked) * attempt,
+        epsilon=spent_epsilon(study, {update.site: update.spent for update in updates}),
     )
     state = replace(state, round=number, model=model, server=server, history=(*state.history, record))
     state = _judge(run, state, metrics)
@@ -212,13 +216,30 @@ def _start(run: Run, model: Vector) -> RunState:
         model=model,
         best_model=model,
         server=run.strategy.start_state(run.layout.trainable),
-        preprocessing=run.task.features.fit(study, total),
+        preprocessing=_fit(run, total),
         sites=tuple(sorted(sums)),
     )
     run.save(state)
     examples = int(total["examples"][0]) if "examples" in total else 0
     run.tell(StatisticsDone(state.sites, left_out, examples))
     return state
+
+
+def _fit(run: Run, total: Arrays) -> Arrays:
+    """The shared preprocessing: of exact sums, or under [privacy] of noised ones."""
+    features, privacy = run.task.features, run.study.privacy
+    if privacy is None or features.fit_released is None:
+        return features.fit(run.study, total)
+    return features.fit_released(run.study, total)
+
+
+def _finish(run: Run, state: RunState) -> None:
+    """Let the sites close their books on the study, so that what it held and did not use is free again."""
+    if run.study.privacy is None:
+        return
+    order = FinishOrder(run.study.to_json())
+    for _ in run.exchange.send(dict.fromkeys(state.sites, order), run.study.aggregation.deadline_seconds):
+        pass  # who does not answer keeps its hold until its steward releases it
 
 
 def _too_few(what: str, usable: int, study: StudySpec, left_out: Mapping[str, str]) -> str:
@@ -282,9 +303,11 @@ def _server_step(run: Run, state: RunState, mean: Mean) -> tuple[Vector, Arrays]
     return np.concatenate([stepped, buffers]), server
 
 
-def _mean_loss(updates: list[TrainReply]) -> float:
-    total = sum(update.weight for update in updates)
-    return math.fsum(update.loss * update.weight for update in updates) / total
+def _mean_loss(updates: list[TrainReply]) -> float | None:
+    """Weighted over the sites; None where losses may not leave."""
+    losses = [(update.loss, update.weight) for update in updates if update.loss is not None]
+    total = sum(weight for _, weight in losses)
+    return math.fsum(loss * weight for loss, weight in losses) / total if total > 0 else None
 
 
 def _evaluate(
@@ -294,6 +317,8 @@ def _evaluate(
     study = run.study
     if number % study.evaluation.every and number != study.training.rounds:
         return {}, {}, {}
+    if study.privacy is not None and not study.privacy.metrics:
+        return {}, {}, {}  # none may leave
     order = EvaluateOrder(study.to_json(), number, model, state.preprocessing)
     missing = dict.fromkeys(state.sites, "evaluation: no reply before the deadline")
     sums: dict[str, Arrays] = {}

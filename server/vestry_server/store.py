@@ -134,7 +134,8 @@ class Store:
             session.add(
                 RoundRow(run_id=run_id, round=number, finished=finished, seconds=seconds, record=plain)
             )
-            values = {("", "training_loss"): record.loss}
+            values = {("", "training_loss"): record.loss, ("", "epsilon"): record.epsilon}
+            values = {key: value for key, value in values.items() if value is not None}
             for site, metrics in {"": record.metrics, **record.per_site}.items():
                 values.update({(site, name): value for name, value in metrics.items()})  # type: ignore[misc]
             session.add_all(

@@ -2,7 +2,9 @@
 
 Both see as many examples as they do in the federation: the pooled model all of the sites' (with
 ``local_steps``, that many for each site), a local one its own. Both start from the federation's first
-model, and standardise by the data they may see.
+model, and standardise by the data they may see. Under [privacy] both train with the study's own mechanism, so
+that each person has the same epsilon as in the federation; nothing is charged, since nothing leaves the
+laboratory.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,19 +14,23 @@ import numpy as np
 
 from vestry_client.datasets import SiteData, open_data
 from vestry_client.evaluate import evaluate_locally
-from vestry_client.train import choose_device, train_locally
+from vestry_client.train import PersonRecords, choose_device, train_locally
+from vestry_privacy.plan import PrivacyPlan
+from vestry_privacy.release import noised_sum
 from vestry_simulations.engine import mp_context
 from vestry_simulations.results import Outcome, mean_over_sites
 from vestry_simulations.worker import VirtualSite, one_thread
 from vestry_strategies.parameters import FlatModel, Vector
+from vestry_strategies.private_plan import releases_statistics, study_plan
 from vestry_strategies.recipe import StrategySpec
+from vestry_strategies.seeds import derive_seed
 from vestry_strategies.strategies import build_strategy
 from vestry_strategies.study import StudySpec
 from vestry_strategies.sums import Arrays, Sums, add_sums
 from vestry_strategies.task import Design, Task
 from vestry_strategies.tasks.registry import find_task
 
-__all__ = ["local_baseline", "pooled_baseline", "run_baselines", "site_data"]
+__all__ = ["local_baseline", "model_outcome", "pooled_baseline", "run_baselines", "site_data"]
 
 
 def site_data(
@@ -33,9 +39,22 @@ def site_data(
     """The rows of each site, split as the site itself splits them."""
     task = find_task(study, allowed_plugins)
     return {
-        site.name: open_data(study, task, site.name, lambda site=site: site.rows)  # type: ignore[misc]
+        site.name: open_data(study, task, site.name, lambda site=site: site.rows, site.secret)  # type: ignore[misc]
         for site in sites
     }
+
+
+def model_outcome(
+    study: StudySpec,
+    data: Mapping[str, SiteData],
+    model: Vector,
+    preprocessing: Arrays,
+    allowed_plugins: Collection[str] = (),
+) -> Outcome:
+    """How good one model is on every site's held-out rows, exactly: for a laboratory that holds them."""
+    task = find_task(study, allowed_plugins)
+    sums = {name: _evaluate(study, task, data[name], model, preprocessing) for name in sorted(data)}
+    return _outcome(study, task, sums)
 
 
 def pooled_baseline(
@@ -47,7 +66,7 @@ def pooled_baseline(
     """Metric sums at each site of one model trained on the training rows of all sites."""
     task = find_task(study, allowed_plugins)
     names = sorted(data)
-    pooled = _concatenate([data[name].train for name in names])
+    pooled = _pool([data[name] for name in names])
     model, preprocessing = _train(_longer(study, len(names)), task, "pooled", pooled, first_model)
     return {name: _evaluate(study, task, data[name], model, preprocessing) for name in names}
 
@@ -62,7 +81,7 @@ def local_baseline(
     task = find_task(study, allowed_plugins)
     sums: dict[str, Sums] = {}
     for name in sorted(data):
-        model, preprocessing = _train(study, task, name, data[name].train, first_model)
+        model, preprocessing = _train(study, task, name, data[name], first_model)
         sums[name] = _evaluate(study, task, data[name], model, preprocessing)
     return sums
 
@@ -97,31 +116,61 @@ def run_baselines(
 
 
 def _longer(study: StudySpec, sites: int) -> StudySpec:
-    if study.training.local_steps is None:
+    """So many steps for each site; under [privacy] as many as one site, since steps cost privacy."""
+    if study.training.local_steps is None or study.privacy is not None:
         return study
     steps = study.training.local_steps * sites
     training = study.training.model_copy(update={"local_steps": steps})
     return study.model_copy(update={"training": training})
 
 
-def _concatenate(designs: Sequence[Design]) -> Design:
-    return Design(
-        np.concatenate([design.inputs for design in designs]),
-        np.concatenate([design.targets for design in designs]),
-        np.concatenate([design.kept for design in designs]),
+def _pool(parts: Sequence[SiteData]) -> SiteData:
+    """The training rows of all sites; a person of one site is nobody of another."""
+    train = Design(
+        np.concatenate([part.train.inputs for part in parts]),
+        np.concatenate([part.train.targets for part in parts]),
+        np.concatenate([part.train.kept for part in parts]),
     )
+    offsets = np.cumsum([0, *(part.persons for part in parts)])
+    owners = [part.train_owners + offset for part, offset in zip(parts, offsets, strict=False)]
+    return SiteData(train, parts[0].holdout, np.concatenate(owners), persons=int(offsets[-1]))
 
 
-def _train(study: StudySpec, task: Task, name: str, design: Design, model: Vector) -> tuple[Vector, Arrays]:
-    preprocessing = task.features.fit(study, task.features.statistics(study, design))
-    examples = task.features.encode(study, preprocessing, design)
+def _train(study: StudySpec, task: Task, name: str, data: SiteData, model: Vector) -> tuple[Vector, Arrays]:
     flat = FlatModel(task.build_model(study), choose_device(study.training.device))
     strategy = build_strategy(StrategySpec(name="fedavg"))
+    plan = _plan(study, data)
+    preprocessing = _preprocessing(study, task, data, plan)
+    examples = task.features.encode(study, preprocessing, data.train)
     state: Arrays = {}
     for number in range(1, study.training.rounds + 1):
-        result = train_locally(study, task, strategy, flat, name, number, examples, model, {}, state)
+        private = None
+        if plan is not None:
+            seed = derive_seed(study.seed, "baseline", name, number) if plan.noise == "simulation" else None
+            private = PersonRecords(plan.mechanism(seed), data.train_owners)
+        result = train_locally(study, task, strategy, flat, name, number, examples, model, {}, state, private)
         model, state = model + result.update, result.state
     return model, preprocessing
+
+
+def _plan(study: StudySpec, data: SiteData) -> PrivacyPlan | None:
+    """The study's plan over these persons; None without one for persons."""
+    if study.privacy is None or study.privacy.unit == "site":
+        return None
+    return study_plan(study, data.persons)
+
+
+def _preprocessing(study: StudySpec, task: Task, data: SiteData, plan: PrivacyPlan | None) -> Arrays:
+    features = task.features
+    if plan is None or features.bounded_statistics is None or features.fit_released is None:
+        return features.fit(study, features.statistics(study, data.train))
+    if not releases_statistics(study):
+        return features.fit_released(study, {})
+    bounded = features.bounded_statistics(study, data.train)
+    sigma = plan.release_event("statistics").noise_multiplier
+    source = plan.mechanism(study.seed if plan.noise == "simulation" else None).source
+    total = noised_sum(bounded.values, data.train_owners, bounded.bound, sigma, plan.max_records, source)
+    return features.fit_released(study, bounded.read(total))
 
 
 def _evaluate(study: StudySpec, task: Task, data: SiteData, model: Vector, preprocessing: Arrays) -> Sums:

@@ -16,6 +16,7 @@ import typer
 from vestry_privacy.errors import VestryError
 from vestry_simulations.demo import demo
 from vestry_simulations.predict_command import predict_command
+from vestry_simulations.privacy_command import epsilon_command, noise_command
 from vestry_simulations.simulate_command import simulate_command
 from vestry_simulations.study_command import app as study_app
 
@@ -46,6 +47,8 @@ def _root(
 app.command("demo")(demo)
 app.command("simulate")(simulate_command)
 app.command("predict")(predict_command)
+app.command("epsilon")(epsilon_command)
+app.command("noise")(noise_command)
 app.add_typer(study_app, name="study")
 
 

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vestry_server.progress import Event, RoundFailed, RoundRecord, StatisticsDone, Working
-from vestry_simulations.results import Outcome, SimulationResult
+from vestry_simulations.curve import CurvePoint
+from vestry_simulations.results import Outcome, SimulationResult, epsilon_everywhere
 from vestry_simulations.settings import settings
 from vestry_strategies.catalogue import DEFAULT_METRICS, PRIMARY
 from vestry_strategies.study import StudySpec
@@ -22,7 +23,9 @@ __all__ = [
     "ProgressBar",
     "RoundLines",
     "console",
+    "curve_table",
     "number",
+    "privacy_table",
     "result_table",
     "seeds_table",
     "shown_metrics",
@@ -86,8 +89,9 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def tell(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, RoundRecord):
-            value = number(event.metrics.get(self._metric))
-            shown = f"loss {event.loss:.4f}  {self._metric} {value}"
+            shown = _course(event)
+            if self._metric in event.metrics:
+                shown += f"  {self._metric} {number(event.metrics[self._metric])}"
             self._bar.update(self._task, completed=event.round, shown=shown)
         elif isinstance(event, Working):
             self._bar.update(self._task, shown=event.what)
@@ -105,10 +109,8 @@ class RoundLines:
         """Print an event."""
         _warn(self._out, event)
         if isinstance(event, StatisticsDone):
-            self._out.print(
-                f"round  0   {len(event.sites)} sites, {event.examples} training rows: shared "
-                "standardiser and imputer made of sums"
-            )
+            rows = f", {event.examples} training rows: shared standardiser and imputer made of sums"
+            self._out.print(f"round  0   {len(event.sites)} sites{rows if event.examples else ''}")
         elif isinstance(event, RoundRecord):
             metrics = "  ".join(
                 f"{name} {number(event.metrics[name])}"
@@ -118,8 +120,15 @@ class RoundLines:
             kib = (event.bytes_up + event.bytes_down) / 1024
             self._out.print(
                 f"round {event.round:>2}/{self._rounds}  {len(event.sites)} sites  "
-                f"loss {event.loss:.4f}  {metrics}  {kib:.1f} KiB"
+                f"{_course(event)}  {metrics}  {kib:.1f} KiB"
             )
+
+
+def _course(record: RoundRecord) -> str:
+    """Training loss, and under [privacy] what a person has lost so far."""
+    parts = [] if record.loss is None else [f"loss {record.loss:.4f}"]
+    parts += [] if record.epsilon is None else [f"epsilon {record.epsilon:.3f}"]
+    return "  ".join(parts)
 
 
 def _warn(out: Console, event: Event) -> None:
@@ -155,6 +164,63 @@ def result_table(result: SimulationResult) -> Table:
     table.add_section()
     table.add_row("mean of sites", *(number(o.metrics.get(name)) for _, o in columns for name in names))
     table.add_row("all rows", *(number(o.pooled_test.get(name)) for _, o in columns for name in names))
+    return table
+
+
+def privacy_table(result: SimulationResult) -> Table:
+    """What each site's ledger says of the study."""
+    sites = result.privacy
+    delta = next(iter(sites.values())).delta
+    second = any(site.site_epsilon is not None for site in sites.values())
+    table = Table(
+        title=f"{_unit(result.study)}: epsilon at delta {delta:g} (PLD), from each site's ledger",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("site", no_wrap=True)
+    for head in ("steps", "in training", "held out", *(("whole site",) if second else ())):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("guarantee", no_wrap=True)
+    for name, site in sites.items():
+        cells = [str(site.steps), f"{site.epsilon:.3f}", f"{site.epsilon_held_out:.3f}"]
+        cells += [number(site.site_epsilon)] if second else []
+        table.add_row(escape(name), *cells, site.guarantee)
+    table.add_section()
+    worst = [f"{result.epsilon or 0.0:.3f}", f"{max(s.epsilon_held_out for s in sites.values()):.3f}"]
+    table.add_row("most", "", *worst, *([""] if second else []), "")
+    everywhere = ["", f"{epsilon_everywhere(result):.3f}", "", *([""] if second else []), ""]
+    table.add_row("a person at all sites", *everywhere)
+    return table
+
+
+def _unit(study: StudySpec) -> str:
+    privacy = study.privacy
+    if privacy is None or privacy.unit == "patient":
+        return "per patient"
+    return "per record" if privacy.unit == "record" else "per site"
+
+
+def curve_table(points: Sequence[CurvePoint]) -> Table:
+    """The privacy-utility curve as a table."""
+    study = points[0].results[-1].study
+    names = shown_metrics(study, points[0].results[-1].federated.metrics)
+    count = len(points[0].results)
+    table = Table(
+        title=f"{study.study.name}: utility by epsilon, mean of sites, seeds: {count}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("epsilon", justify="right", no_wrap=True)
+    table.add_column("from ledgers", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for point in points:
+        spent = point.spent
+        cells = [point.label, "–" if spent is None else f"{spent:.3f}"]
+        for name in names:
+            mean, sd = point.metric(name)
+            cells.append(number(mean) + ("" if sd is None else f" ± {sd:.3f}"))
+        table.add_row(*cells)
     return table
 
 

@@ -113,6 +113,11 @@ class LocalExchange:
                     worker.process.kill()
                     worker.process.join()
             worker.pipe = worker.process = None
+        for site in self._local.values():
+            ledger = getattr(site, "ledger", None)
+            if ledger is not None:
+                ledger.close()
+        self._local.clear()
 
     def _without_faults(self, orders: Mapping[str, Order], deadline_seconds: float) -> Mapping[str, Order]:
         rounds = {order.round for order in orders.values() if isinstance(order, TrainOrder)}

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vestry_simulations.curve import CurvePoint
 from vestry_simulations.results import SimulationResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "charts", "png"]
+__all__ = ["Chart", "charts", "curve_charts", "curve_png", "png"]
 
 
 _SITES = ("#3b6ea5", "#c2703d", "#4d8f6b", "#8a6bb0", "#a8893a", "#5b8fa3", "#b05a74", "#6b7a3f")
@@ -47,8 +48,11 @@ def charts(results: Sequence[SimulationResult]) -> list[Chart]:
 
 def png(results: Sequence[SimulationResult]) -> bytes:
     """All charts in one picture, for slides."""
-    drawings = _drawings(results[-1])
-    figure = _figure(6.4 * len(drawings), 3.8)
+    return _picture(_drawings(results[-1]))
+
+
+def _picture(drawings: "list[tuple[str, _Draw]]") -> bytes:
+    figure = _figure(6.4 * max(1, len(drawings)), 3.8)
     figure.set_facecolor("white")
     for place, (title, draw) in enumerate(drawings, start=1):
         axes = figure.add_subplot(1, len(drawings), place)
@@ -71,10 +75,15 @@ def png(results: Sequence[SimulationResult]) -> bytes:
 
 def _drawings(result: SimulationResult) -> "list[tuple[str, _Draw]]":
     metric = _primary(result)
-    drawings: list[tuple[str, _Draw]] = [
-        (f"{metric} on held-out rows, by round", lambda axes: _courses(axes, result, metric)),
-        ("loss, by round", lambda axes: _losses(axes, result)),
-    ]
+    drawings: list[tuple[str, _Draw]] = []
+    if any(record.metrics for record in result.history):
+        noised = " (noised)" if result.study.privacy is not None else ""
+        title = f"{metric} on held-out rows, by round{noised}"
+        drawings.append((title, lambda axes: _courses(axes, result, metric)))
+    if any(record.loss is not None for record in result.history):
+        drawings.append(("loss, by round", lambda axes: _losses(axes, result)))
+    if any(record.epsilon is not None for record in result.history):
+        drawings.append(("epsilon of a person, by round", lambda axes: _epsilons(axes, result)))
     if result.baselines and 0 < len(result.federated.per_site) <= 40:
         title = f"{metric} by site: together, pooled, alone"
         drawings.append((title, lambda axes: _compared(axes, result, metric)))
@@ -128,7 +137,7 @@ def _courses(axes: "Axes", result: SimulationResult, metric: str) -> None:
 
 def _losses(axes: "Axes", result: SimulationResult) -> None:
     rounds = [record.round for record in result.history]
-    training = [record.loss for record in result.history]
+    training = [_get(record.loss) for record in result.history]
     axes.plot(rounds, training, color=_SITES[0], linewidth=1.6)
     ends = [(training[-1], "training", _SITES[0])] if training else []
     held = [(r.round, _get(r.metrics.get("loss"))) for r in result.history if r.metrics]
@@ -138,6 +147,63 @@ def _losses(axes: "Axes", result: SimulationResult) -> None:
     _style(axes, "round")
     _label_ends(axes, rounds[-1] if rounds else 0, ends)
     _whole_rounds(axes)
+
+
+def _epsilons(axes: "Axes", result: SimulationResult) -> None:
+    """What a person has lost, and the study's target."""
+    spent = [(r.round, r.epsilon) for r in result.history if r.epsilon is not None]
+    axes.plot([n for n, _ in spent], [value for _, value in spent], color=_INK, linewidth=2.2)
+    target = result.study.privacy.epsilon if result.study.privacy is not None else None
+    ends = [(spent[-1][1], "spent", _INK)]
+    if target is not None:
+        axes.axhline(target, color=_SITES[1], linewidth=1.1, linestyle="--")
+        ends.append((target, "study's epsilon", _SITES[1]))
+    axes.set_ylim(bottom=0)
+    _style(axes, "round")
+    _label_ends(axes, spent[-1][0], ends)
+    _whole_rounds(axes)
+
+
+def curve_charts(points: Sequence[CurvePoint], names: Sequence[str]) -> list[Chart]:
+    """Utility by epsilon, a chart for each metric."""
+    found: list[Chart] = []
+    for name in names:
+        figure = _figure(6.4, 3.3)
+        _curve(figure.add_subplot(), points, name)
+        found.append(Chart(f"{name}, mean of sites, by epsilon", _svg(figure)))
+    return found
+
+
+def curve_png(points: Sequence[CurvePoint], names: Sequence[str]) -> bytes:
+    """All curves in one picture, for slides."""
+    return _picture(
+        [
+            (f"{name}, mean of sites, by epsilon", lambda axes, name=name: _curve(axes, points, name))
+            for name in names
+        ]
+    )
+
+
+def _curve(axes: "Axes", points: Sequence[CurvePoint], name: str) -> None:
+    """Epsilons on a logarithmic axis; without privacy a line across, with its spread."""
+    drawn = [(p.epsilon, *p.metric(name)) for p in points if p.epsilon is not None]
+    drawn = sorted((e, m, sd) for e, m, sd in drawn if m is not None)
+    ends: list[tuple[float, str, str]] = []
+    if drawn:
+        x, y = [e for e, _, _ in drawn], [m for _, m, _ in drawn]
+        axes.errorbar(x, y, [sd or 0.0 for _, _, sd in drawn], color=_SITES[0], marker="o", capsize=3)
+        axes.set_xscale("log")
+        axes.set_xticks(x, [f"{e:g}" for e in x])
+        axes.minorticks_off()
+        ends.append((y[-1], "private", _SITES[0]))
+    for point in points:
+        mean, sd = point.metric(name)
+        if point.epsilon is None and mean is not None:
+            axes.axhline(mean, color=_INK, linewidth=1.4)
+            axes.axhspan(mean - (sd or 0.0), mean + (sd or 0.0), color=_FAINT, alpha=0.15, linewidth=0)
+            ends.append((mean, "without privacy", _INK))
+    _style(axes, "epsilon")
+    _label_ends(axes, max((e for e, _, _ in drawn), default=1.0), ends)
 
 
 def _compared(axes: "Axes", result: SimulationResult, metric: str) -> None:

@@ -8,14 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from vestry_server.progress import RoundRecord
+from vestry_simulations.curve import CurvePoint
 from vestry_simulations.display import shown_metrics
-from vestry_simulations.plots import charts, png
-from vestry_simulations.results import Outcome, SimulationResult
+from vestry_simulations.plots import Chart, charts, curve_charts, curve_png, png
+from vestry_simulations.results import Outcome, SimulationResult, epsilon_everywhere
 from vestry_simulations.settings import settings
 from vestry_simulations.summary import over_seeds
 from vestry_strategies.files import write_atomically
 
-__all__ = ["report_html", "write_png", "write_report"]
+__all__ = ["curve_html", "report_html", "write_curve", "write_png", "write_report"]
 
 _UNDEFINED = '<abbr title="not defined here, as AUC where only one class occurs">–</abbr>'
 
@@ -38,8 +39,6 @@ def write_png(path: Path, results: Sequence[SimulationResult]) -> None:
 def report_html(results: Sequence[SimulationResult]) -> str:
     """The report as one HTML text; every text of a user in it is escaped."""
     result = results[-1]
-    title = escape(result.study.study.name)
-    style = (files("vestry_simulations") / "report.css").read_text(encoding="utf-8")
     body = "\n".join(
         [
             _header(result),
@@ -50,12 +49,19 @@ def report_html(results: Sequence[SimulationResult]) -> str:
             "<h2>Held-out rows, model of round " + str(result.kept_round) + "</h2>",
             _final_table(result, _named(result)),
             f"<details><summary>Every metric</summary>{_final_table(result, _names(result))}</details>",
+            _privacy(result),
             _left_out(result),
             _rounds(result),
             _settings(result),
             _footer(result),
         ]
     )
+    return _page(result, body)
+
+
+def _page(result: SimulationResult, body: str) -> str:
+    title = escape(result.study.study.name)
+    style = (files("vestry_simulations") / "report.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -79,11 +85,13 @@ def _header(result: SimulationResult) -> str:
 
 def _strip(result: SimulationResult) -> str:
     metric = _names(result)[0] if _names(result) else "loss"
+    spent = [] if result.epsilon is None else [(f"{result.epsilon:.2f}", "epsilon of a person, at most")]
     facts = [
         (str(len(result.sites)), "sites"),
         (str(result.rounds), "rounds"),
         (_number(result.federated.metrics.get(metric)), f"{metric}, mean of sites"),
         (_number(result.federated.pooled_test.get(metric)), f"{metric}, all held-out rows"),
+        *spent,
         (f"{result.seconds:.1f} s", "for all rounds"),
         (f'<code title="{result.model_sha256}">{result.model_sha256[:12]}</code>', "model, SHA-256"),
     ]
@@ -129,12 +137,17 @@ def _seeds(results: Sequence[SimulationResult]) -> str:
 
 
 def _charts(results: Sequence[SimulationResult]) -> str:
+    found = charts(results)
+    return f"<h2>Course</h2>{_figures(found)}" if found else ""
+
+
+def _figures(found: Sequence[Chart]) -> str:
     figures = []
-    for chart in charts(results):
+    for chart in found:
         label = escape(chart.title)
         svg = chart.svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
         figures.append(f"<figure><figcaption>{label}</figcaption>{svg}</figure>")
-    return f'<h2>Course</h2><div class="charts">{"".join(figures)}</div>'
+    return f'<div class="charts">{"".join(figures)}</div>'
 
 
 def _final_table(result: SimulationResult, names: list[str]) -> str:
@@ -165,9 +178,75 @@ def _left_out(result: SimulationResult) -> str:
     return "<h2>Sites that took no part</h2>" + _table(["site", "reason"], rows)
 
 
+def _privacy(result: SimulationResult) -> str:
+    """What each site's ledger says, and what that means."""
+    privacy = result.study.privacy
+    if privacy is None or not result.privacy:
+        return ""
+    rows = [
+        [
+            escape(name),
+            str(site.steps),
+            f"{site.epsilon:.3f}",
+            f"{site.epsilon_held_out:.3f}",
+            _number(site.site_epsilon),
+            escape(site.guarantee),
+            f'<code title="{site.fingerprint}">{site.fingerprint[:12]}</code>',
+        ]
+        for name, site in result.privacy.items()
+    ]
+    head = ["site", "steps", "in training", "held out", "whole site", "guarantee", "signed by"]
+    what = {"patient": "a patient", "record": "a record", "site": "a whole site"}[privacy.unit]
+    text = (
+        f"Epsilon at delta {privacy.delta:g} of {what}, {privacy.adjacency}, by the PLD accountant over what "
+        f"each site's ledger was charged. At most {result.epsilon or 0.0:.3f} at one site; "
+        f"{epsilon_everywhere(result):.3f} for somebody in the training data of every site. "
+        "The model's metrics in this report were measured by the laboratory, which holds the rows; they "
+        "left no site."
+    )
+    return f"<h2>Privacy</h2><p>{text}</p>" + _table(head, rows)
+
+
+def curve_html(points: Sequence[CurvePoint]) -> str:
+    """The privacy-utility curve as one HTML text."""
+    result = points[-1].results[-1]
+    names = shown_metrics(result.study, result.federated.metrics)[:4]
+    head = ["epsilon", "from ledgers", *names]
+    rows = []
+    for point in points:
+        spent = point.spent
+        cells = [escape(point.label), "–" if spent is None else f"{spent:.3f}"]
+        for name in names:
+            mean, sd = point.metric(name)
+            cells.append(_number(mean) + ("" if sd is None else f" ± {sd:.3f}"))
+        rows.append(cells)
+    seeds = len(points[0].results)
+    body = "\n".join(
+        [
+            _header(result),
+            f"<h2>Utility by epsilon: mean of sites, {seeds} seed{'s' if seeds > 1 else ''}</h2>",
+            _table(head, rows),
+            _figures(curve_charts(points, names)),
+            _settings(result),
+            _footer(result),
+        ]
+    )
+    return _page(result, body)
+
+
+def write_curve(path: Path, points: Sequence[CurvePoint], *, png: bool = False) -> Path:
+    """Write the report of a privacy-utility curve, and with ``png`` its charts beside it."""
+    write_atomically(path, curve_html(points).encode())
+    if png:
+        result = points[-1].results[-1]
+        names = shown_metrics(result.study, result.federated.metrics)[:4]
+        write_atomically(path.with_suffix(".png"), curve_png(points, names))
+    return path
+
+
 def _rounds(result: SimulationResult) -> str:
     names = _names(result)
-    head = ["round", "sites", "training loss", *names, "left out", "up", "down", "attempt"]
+    head = ["round", "sites", "training loss", "epsilon", *names, "left out", "up", "down", "attempt"]
     rows = [_round(record, names) for record in result.history]
     stopped = f"<p>Ended early: {escape(result.stopped)}.</p>" if result.stopped else ""
     return f"{stopped}<details><summary>Every round</summary>{_table(head, rows)}</details>"
@@ -178,7 +257,8 @@ def _round(record: RoundRecord, names: list[str]) -> list[str]:
     return [
         str(record.round),
         str(len(record.sites)),
-        f"{record.loss:.4f}",
+        "–" if record.loss is None else f"{record.loss:.4f}",
+        "–" if record.epsilon is None else f"{record.epsilon:.3f}",
         *(_number(record.metrics.get(name)) for name in names),
         escape(left_out),
         f"{record.bytes_up / 1024:.1f} KiB",
@@ -208,6 +288,13 @@ def _footer(result: SimulationResult) -> str:
         f"<footer><p>Study <code>{result.study.digest()}</code><br>"
         f"Model <code>{result.model_sha256}</code></p>"
         f"<p>Vestry {version('vestry')}, torch {version('torch')}, Python {platform.python_version()}. "
-        "The same study, data and versions give the same model file, byte for byte; the run's folder holds "
+        f"{_repeatable(result)}; the run's folder holds "
         "<code>manifest.json</code>, from which <code>vestry simulate --resume</code> goes on.</p></footer>"
     )
+
+
+def _repeatable(result: SimulationResult) -> str:
+    privacy = result.study.privacy
+    if privacy is not None and privacy.noise == "cryptographic":
+        return "Cryptographic noise is fresh in every run, so another run gives another model"
+    return "The same study, data and versions give the same model file, byte for byte"

@@ -6,12 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vestry_privacy.accounting import epsilon, parse_event
 from vestry_server.progress import RoundRecord
+from vestry_simulations.site_ledgers import SitePrivacy
 from vestry_strategies.files import write_atomically
 from vestry_strategies.study import StudySpec, study_from_json
 from vestry_strategies.task import Metrics
 
-__all__ = ["Outcome", "SimulationResult", "load_result", "mean_over_sites", "save_result"]
+__all__ = [
+    "Outcome",
+    "SimulationResult",
+    "epsilon_everywhere",
+    "load_result",
+    "mean_over_sites",
+    "save_result",
+]
 
 RESULT_VERSION = 1
 
@@ -57,6 +66,7 @@ class SimulationResult:
         seconds: wall-clock time of the rounds.
         stopped: why it ended before the last round, or "".
         insecure: insecure choices of the study, stamped into the record.
+        privacy: under [privacy] what each site's ledger says of the study.
     """
 
     run_id: str
@@ -72,6 +82,12 @@ class SimulationResult:
     left_out: Mapping[str, str] = field(default_factory=dict)
     stopped: str = ""
     insecure: tuple[str, ...] = ()
+    privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
+
+    @property
+    def epsilon(self) -> float | None:
+        """What the study has cost a training person where it cost most; None without [privacy]."""
+        return max((site.epsilon for site in self.privacy.values()), default=None)
 
     def final_line(self) -> dict[str, Any]:
         """The last JSON object that ``--json`` prints."""
@@ -89,9 +105,21 @@ class SimulationResult:
             "stopped": self.stopped,
             "insecure": list(self.insecure),
         }
+        if self.privacy:
+            line["epsilon"] = self.epsilon
+            line["privacy"] = {name: site.plain() for name, site in self.privacy.items()}
         if self.baselines:
             line["baselines"] = {name: outcome.plain() for name, outcome in self.baselines.items()}
         return line
+
+
+def epsilon_everywhere(result: SimulationResult) -> float:
+    """Epsilon (PLD) of a person who is in the training data of every site: all sites' events together."""
+    privacy = result.study.privacy
+    if privacy is None:
+        raise ValueError("privacy=None: the study has no section [privacy]")
+    events = [parse_event(text) for site in result.privacy.values() for text in site.events]
+    return epsilon(events, privacy.delta, "pld", privacy.adjacency)
 
 
 def mean_over_sites(per_site: Mapping[str, Metrics]) -> Metrics:
@@ -145,4 +173,5 @@ def load_result(path: Path) -> SimulationResult:
         left_out=final["left_out"],
         stopped=final["stopped"],
         insecure=tuple(final["insecure"]),
+        privacy={name: SitePrivacy.from_plain(site) for name, site in final.get("privacy", {}).items()},
     )

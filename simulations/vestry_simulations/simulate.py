@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vestry_client.policy import SitePolicy
+from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.errors import VestryError
 from vestry_server.checkpoint import RunState, load_latest, save_checkpoint
 from vestry_server.progress import Event, Listener, RoundRecord, StatisticsDone, Working
@@ -30,12 +30,14 @@ from vestry_simulations.partition import (
     partition_rows,
 )
 from vestry_simulations.results import Outcome, SimulationResult, mean_over_sites, save_result
+from vestry_simulations.site_ledgers import private_policy, public_persons, read_privacy
 from vestry_simulations.worker import VirtualSite
 from vestry_strategies.artefact import ModelArtefact, save_artefact
 from vestry_strategies.rows import Indexes, Rows
 from vestry_strategies.seeds import derive_seed
 from vestry_strategies.study import StudySpec
 from vestry_strategies.support import check_supported, insecure_choices
+from vestry_strategies.task import Task
 from vestry_strategies.tasks.registry import find_task
 from vestry_strategies.tasks.targets import match_labels
 
@@ -142,15 +144,30 @@ def virtual_sites(manifest: Manifest, folder: Path) -> list[VirtualSite]:
             f"{manifest.data}: has changed since run '{manifest.run_id}' began; "
             "bring the old file back or start a new run"
         )
-    policy = SitePolicy(
-        allow_individual_updates=True,
-        allow_training_without_privacy=True,
-        allowed_plugins=manifest.allowed_plugins,
-        min_examples=1,
+    return [
+        _virtual_site(manifest, task, name, rows.take(indexes), folder)
+        for name, indexes in _parts(manifest, rows).items()
+    ]
+
+
+def _virtual_site(manifest: Manifest, task: Task, name: str, rows: Rows, folder: Path) -> VirtualSite:
+    study = manifest.study
+    rules = {
+        "allow_individual_updates": True,
+        "allow_training_without_privacy": True,
+        "allowed_plugins": manifest.allowed_plugins,
+        "min_examples": 1,
+        "tell_coordinator": "full",
+    }
+    return VirtualSite(
+        name=name,
+        rows=rows,
+        policy=private_policy(study, public_persons(study, task, rows), rules),
+        states=folder / "sites",
+        # A simulation's split is repeatable, so its key hides nothing; a real site draws its own.
+        secret=bytes.fromhex(canonical_hash("vestry-simulated-secret/1", [study.seed, name])),
+        fingerprint=canonical_hash("vestry-simulated-rows/1", [manifest.data_hash, name, len(rows)]),
     )
-    parts = _parts(manifest, rows)
-    states = folder / "sites"
-    return [VirtualSite(name, rows.take(indexes), policy, states) for name, indexes in parts.items()]
 
 
 def _parts(manifest: Manifest, rows: Rows) -> dict[str, Indexes]:
@@ -199,10 +216,13 @@ def _run(
         store.add_model(manifest.run_id, number, digest, str(path), alias=alias)
     baselines = _baselines(manifest, sites, state, first, tell) if manifest.baselines else {}
     kept = _kept_round(run, state)
+    outcome = _outcome(state, kept)
+    if manifest.study.privacy is not None:
+        outcome = _measured(manifest, sites, state, kept)
     result = SimulationResult(
         run_id=manifest.run_id,
         study=manifest.study,
-        federated=_outcome(state, kept),
+        federated=outcome,
         history=state.history,
         sites=state.sites,
         rounds=state.round,
@@ -213,6 +233,7 @@ def _run(
         left_out={site.name: "" for site in sites if site.name not in state.sites} | watch.left_out,
         stopped=state.stopped,
         insecure=insecure_choices(manifest.study),
+        privacy=read_privacy(manifest.study, folder / "sites", state.sites),
     )
     save_result(folder / "result.json", result)
     return result
@@ -258,6 +279,19 @@ def _outcome(state: RunState, kept: int) -> Outcome:
             per_site = dict(record.per_site)
             return Outcome(mean_over_sites(per_site), record.metrics, per_site)
     return Outcome({}, {}, {})
+
+
+def _measured(manifest: Manifest, sites: list[VirtualSite], state: RunState, kept: int) -> Outcome:
+    """How good the model is, measured exactly by the laboratory, which holds the rows.
+
+    Under [privacy] the sites send no exact metrics; what they send is noised, and is in the history.
+    """
+    from vestry_simulations.baselines import model_outcome, site_data
+
+    there = [site for site in sites if site.name in state.sites]
+    data = site_data(manifest.study, there, manifest.allowed_plugins)
+    model = state.model if kept == state.round else state.best_model
+    return model_outcome(manifest.study, data, model, state.preprocessing, manifest.allowed_plugins)
 
 
 def _write_models(folder: Path, run: Run, state: RunState) -> "dict[str, tuple[int, str, Path]]":

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from vestry_simulations.partition import SimulationError, parse_partition
 
 if TYPE_CHECKING:
     from vestry_server.progress import Event
+    from vestry_simulations.curve import CurvePoint
     from vestry_simulations.manifest import Manifest
     from vestry_simulations.results import SimulationResult
     from vestry_simulations.simulate import Laboratory
@@ -36,6 +37,10 @@ def simulate_command(
     rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the study's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the study's.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Run so many seeds; mean and sd.")] = 1,
+    epsilons: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Run the study at each, such as none,8,3,1: utility by epsilon."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default one a core; 0: in this process.")
     ] = None,
@@ -78,24 +83,43 @@ def simulate_command(
     path, digest = _data(data)
     _check_split(by, sites, partition)
     laboratory = Laboratory(out.resolve())
-    results: list[SimulationResult] = []
-    for offset in range(seeds):
-        seeded = spec.with_changes(seed=spec.seed + offset)
-        manifest = Manifest(
-            run_id=new_run_id(seeded, laboratory),
-            study=seeded,
-            data=path,
-            data_hash=digest,
-            by=by,
-            sites=sites,
-            partition=partition,
-            baselines=baselines,
-            workers=workers,
-            allowed_plugins=tuple(allow_plugin or ()),
-            faults=Faults(drop_out, latency, seed=seeded.seed),
-        )
-        results.append(_run_one(manifest, laboratory, as_json))
-    _finish(laboratory, results, as_json, png)
+
+    def run_seeds(of: "StudySpec", with_baselines: bool) -> "list[SimulationResult]":
+        results: list[SimulationResult] = []
+        for offset in range(seeds):
+            seeded = of.with_changes(seed=of.seed + offset)
+            manifest = Manifest(
+                run_id=new_run_id(seeded, laboratory),
+                study=seeded,
+                data=path,
+                data_hash=digest,
+                by=by,
+                sites=sites,
+                partition=partition,
+                baselines=with_baselines,
+                workers=workers,
+                allowed_plugins=tuple(allow_plugin or ()),
+                faults=Faults(drop_out, latency, seed=seeded.seed),
+            )
+            results.append(_run_one(manifest, laboratory, as_json))
+        return results
+
+    if epsilons is None:
+        _finish(laboratory, run_seeds(spec, baselines), as_json, png)
+        return
+    if baselines:
+        raise SimulationError("--baselines: goes with one epsilon; leave it out of a curve")
+    points = _curve(spec, epsilons, lambda changed: run_seeds(changed, with_baselines=False))
+    finish_curve(laboratory, points, as_json=as_json, png=png)
+
+
+def _curve(
+    spec: "StudySpec", epsilons: str, run: "Callable[[StudySpec], list[SimulationResult]]"
+) -> "list[CurvePoint]":
+    from vestry_simulations.curve import CurvePoint, at_epsilon, parse_epsilons
+
+    wanted = [(label, value, at_epsilon(spec, value)) for label, value in parse_epsilons(epsilons)]
+    return [CurvePoint(label, value, tuple(run(changed))) for label, value, changed in wanted]
 
 
 def _refuse_with_resume(study: Path | None, data: Path | None) -> None:
@@ -178,17 +202,49 @@ def _finish(
         return
     from rich.markup import escape
 
-    from vestry_simulations.display import console, result_table, seeds_table
+    from vestry_simulations.display import console, privacy_table, result_table, seeds_table
 
     out = console()
     for result in results[-1:] if len(results) > 1 else results:
         out.print(result_table(result))
     if len(results) > 1:
         out.print(seeds_table(results))
+    if results[-1].privacy:
+        out.print(privacy_table(results[-1]))
     for choice in results[-1].insecure:
         out.print(f"[yellow]insecure:[/] {escape(choice)}")
     out.print(f"model   {folder / 'model.safetensors'}\n        SHA-256 {results[-1].model_sha256}")
     out.print(f"report  {folder / (name + '.html')}")
+
+
+def finish_curve(
+    laboratory: "Laboratory", points: "Sequence[CurvePoint]", *, as_json: bool, png: bool
+) -> None:
+    """Write the curve's report, print its table or the final line."""
+    from vestry_simulations.report import write_curve
+
+    folder = laboratory.folder(points[-1].results[-1].run_id)
+    path = write_curve(folder / "privacy-utility.html", points, png=png)
+    if as_json:
+        curve = [
+            {
+                "epsilon": point.epsilon,
+                "epsilon_spent": point.spent,
+                "metrics": {
+                    name: dict(zip(("mean", "sd"), point.metric(name), strict=True))
+                    for name in point.results[0].federated.metrics
+                },
+                "runs": [result.run_id for result in point.results],
+            }
+            for point in points
+        ]
+        print(json.dumps({"final": True, "curve": curve}), flush=True)
+        return
+    from vestry_simulations.display import console, curve_table
+
+    out = console()
+    out.print(curve_table(points))
+    out.print(f"report  {path}")
 
 
 def _final_line(results: "Sequence[SimulationResult]") -> dict[str, object]:

@@ -19,7 +19,9 @@ import torch
 
 from vestry_client.handlers import Site, handle
 from vestry_client.policy import SitePolicy
+from vestry_client.replies import Replies
 from vestry_client.state import SiteStates
+from vestry_simulations.site_ledgers import DATASET, open_site_ledger
 from vestry_strategies.orders import Order
 from vestry_strategies.rows import Rows
 
@@ -34,28 +36,42 @@ class VirtualSite:
         name: of the site.
         rows: its data.
         policy: its rules.
-        states: folder for its arrays between rounds; None keeps them in memory.
+        states: folder for its arrays between rounds, and for its ledger; None keeps them in memory.
+        secret: key of its split of persons under [privacy]; of a simulation, so it hides nothing.
+        fingerprint: of its rows, for its ledger.
     """
 
     name: str
     rows: Rows
     policy: SitePolicy = field(default_factory=SitePolicy)
     states: Path | None = None
+    secret: bytes = b""
+    fingerprint: str = ""
 
 
 def make_site(virtual: VirtualSite) -> Site:
-    """The site that the handlers work on."""
+    """The site that the handlers work on.
+
+    Raises:
+        LedgerError: the site's ledger cannot be opened or written.
+    """
+    folder = None if virtual.states is None else virtual.states / quote(virtual.name, safe="")
 
     def states(study_hash: str) -> SiteStates:
-        if virtual.states is None:
-            return SiteStates()
-        return SiteStates(virtual.states / quote(virtual.name, safe="") / study_hash[:16])
+        return SiteStates(None if folder is None else folder / study_hash[:16])
+
+    def replies(study_hash: str) -> Replies:
+        return Replies(None if folder is None else folder / study_hash[:16] / "replies")
 
     return Site(
         name=virtual.name,
         load=lambda study, task: virtual.rows,
         policy=virtual.policy,
         states=states,
+        dataset=DATASET,
+        ledger=None if folder is None else open_site_ledger(folder, virtual.policy, virtual.fingerprint),
+        secret=virtual.secret,
+        replies=replies,
     )
 
 

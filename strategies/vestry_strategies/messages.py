@@ -20,6 +20,8 @@ from vestry_strategies.orders import (
     DescribeReply,
     EvaluateOrder,
     EvaluateReply,
+    FinishOrder,
+    FinishReply,
     Order,
     Refusal,
     Reply,
@@ -36,10 +38,14 @@ __all__ = ["MESSAGE_VERSION", "MessageError", "decode_order", "decode_reply", "e
 
 MESSAGE_VERSION = 1
 
-_ORDERS = {kind.__name__: kind for kind in (DescribeOrder, StatisticsOrder, TrainOrder, EvaluateOrder)}
-_REPLIES = {
-    kind.__name__: kind for kind in (DescribeReply, StatisticsReply, TrainReply, EvaluateReply, Refusal)
+_ORDERS = {
+    kind.__name__: kind for kind in (DescribeOrder, StatisticsOrder, TrainOrder, EvaluateOrder, FinishOrder)
 }
+_REPLIES = {
+    kind.__name__: kind
+    for kind in (DescribeReply, StatisticsReply, TrainReply, EvaluateReply, FinishReply, Refusal)
+}
+_TUPLES = frozenset({"spent"})
 _VECTORS = frozenset({"model", "update"})
 _NAMED_ARRAYS = frozenset({"preprocessing", "shared", "sums"})
 
@@ -104,6 +110,8 @@ def _decode(content: "RecordDict", kinds: dict[str, Any]) -> Any:
         for item in dataclasses.fields(kind):
             if item.name in _NAMED_ARRAYS:
                 fields[item.name] = {}
+            elif item.name in _TUPLES:
+                fields[item.name] = tuple(fields[item.name])
         for key, array in record.items() if record else ():
             field, _, name = key.partition("/")
             if name:

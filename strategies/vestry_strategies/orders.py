@@ -14,6 +14,8 @@ __all__ = [
     "DescribeReply",
     "EvaluateOrder",
     "EvaluateReply",
+    "FinishOrder",
+    "FinishReply",
     "Order",
     "Refusal",
     "RefusalCode",
@@ -79,7 +81,18 @@ class EvaluateOrder:
     preprocessing: Arrays = field(default_factory=dict)
 
 
-Order = DescribeOrder | StatisticsOrder | TrainOrder | EvaluateOrder
+@dataclass(frozen=True)
+class FinishOrder:
+    """The study is over: what a site still holds for it is free again.
+
+    Attributes:
+        study: the study as JSON.
+    """
+
+    study: str
+
+
+Order = DescribeOrder | StatisticsOrder | TrainOrder | EvaluateOrder | FinishOrder
 
 
 @dataclass(frozen=True)
@@ -91,10 +104,17 @@ class DescribeReply:
 
 @dataclass(frozen=True)
 class StatisticsReply:
-    """This site's part of round 0."""
+    """This site's part of round 0.
+
+    Attributes:
+        site: who.
+        sums: exact, or noised under [privacy]; empty where none may leave or none are needed.
+        guarantee: ``cryptographic``, or ``none``: under the study's [privacy], what the site's part is.
+    """
 
     site: str
     sums: Arrays
+    guarantee: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,31 +125,41 @@ class TrainReply:
         site: who.
         round: of the order.
         update: (d + k,) float32, the local model minus the global one, and the strategy's extra values.
-        weight: number of training examples, or 1.
-        loss: mean training loss over the local steps.
+        weight: number of training examples, or 1; under [privacy] a public constant.
+        loss: mean training loss over the local steps; None under [privacy], where it may not leave.
         steps: local steps taken.
+        spent: under [privacy] what this study has cost a training person of this site so far, as JSON of
+            the accounting's events; public numbers all of it.
     """
 
     site: str
     round: int
     update: Vector
     weight: float
-    loss: float
+    loss: float | None
     steps: int
+    spent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """Metric sums of this site's held-out rows."""
+    """Metric sums of this site's held-out rows; noised under [privacy]."""
 
     site: str
     round: int
     sums: Arrays
 
 
-RefusalCode = Literal["policy", "study", "data", "diverged", "lost", "internal"]
-"""Why a site answers without a result: its policy, an unreadable or unknown study, its data, a loss that
-is not finite, a process that died, or an error whose text stays in the site's own log."""
+@dataclass(frozen=True)
+class FinishReply:
+    """This site has closed its books on the study."""
+
+    site: str
+
+
+RefusalCode = Literal["policy", "ledger", "study", "data", "diverged", "lost", "internal"]
+"""Why a site answers without a result: its policy, its privacy ledger, an unreadable or unknown study, its
+data, a loss that is not finite, a process that died, or an error whose text stays in the site's own log."""
 
 
 @dataclass(frozen=True)
@@ -147,4 +177,4 @@ class Refusal:
     message: str
 
 
-Reply = DescribeReply | StatisticsReply | TrainReply | EvaluateReply | Refusal
+Reply = DescribeReply | StatisticsReply | TrainReply | EvaluateReply | FinishReply | Refusal

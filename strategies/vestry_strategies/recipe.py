@@ -19,6 +19,7 @@ __all__ = [
     "PluginModel",
     "PrivacySpec",
     "ScheduleSpec",
+    "SiteGuaranteeSpec",
     "StrategySpec",
     "StudySection",
     "TrainingSpec",
@@ -150,13 +151,90 @@ class AggregationSpec(Section):
     )
 
 
-class PrivacySpec(Section):
-    """Differential privacy: what the study asks for. The sites decide."""
+class SiteGuaranteeSpec(Section):
+    """A second guarantee, for a whole site: its update is clipped and noised. Reported apart."""
 
-    unit: Literal["patient", "record", "site"] = "patient"
-    unit_column: str | None = None
-    epsilon: Positive
+    epsilon: Positive | None = Field(default=None, description="Of all rounds; or give noise_multiplier.")
+    noise_multiplier: Positive | None = Field(
+        default=None, description="Noise deviation over clip; or give epsilon."
+    )
     delta: Share
+    clip: Positive = Field(description="Largest L2 norm of a site's update.")
+    noise_at: Literal["site", "server"] = Field(
+        default="site",
+        description="'server' adds less noise and protects against the model's recipients only, not "
+        "against the coordinator.",
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "SiteGuaranteeSpec":
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give exactly one of epsilon and noise_multiplier")
+        return self
+
+
+class PrivacySpec(Section):
+    """Differential privacy over the whole study: what it asks for. The sites decide."""
+
+    unit: Literal["patient", "record", "site"] = Field(
+        default="patient",
+        description="Who is protected: a person with all their records, a record, or only a whole site.",
+    )
+    unit_column: str | None = Field(
+        default=None,
+        description="Column that tells patients apart; 'row' declares that every row is another person.",
+    )
+    adjacency: Literal["zero-out", "add-remove"] = Field(
+        default="zero-out",
+        description="'zero-out': the number of persons of each site is public. 'add-remove': it is not.",
+    )
+    epsilon: Positive | None = Field(
+        default=None, description="Of a person, over all rounds and releases; or give noise_multiplier."
+    )
+    noise_multiplier: Positive | None = Field(
+        default=None, description="Noise deviation over clip, of each step; or give epsilon."
+    )
+    delta: Share = Field(description="Must lie below 1 / number of persons at every site.")
+    clip: Positive = Field(default=1.0, description="Largest L2 norm of a person's gradient in a step.")
+    sampling: Literal["poisson", "truncated_poisson", "full_batch"] = Field(
+        default="poisson",
+        description="Each person is in a step independently; 'truncated_poisson' caps the step five "
+        "deviations above the mean; 'full_batch' takes everybody.",
+    )
+    sampling_probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Of each person in each step; not with 'full_batch'."
+    )
+    expected_batch: Positive | None = Field(
+        default=None,
+        description="Public number that a step's sum is divided by. Default with 'zero-out': "
+        "sampling_probability times the public number of persons.",
+    )
+    max_records: int = Field(default=16, ge=1, description="Most records of one person in a step.")
+    noise: Literal["cryptographic", "simulation"] = Field(
+        default="cryptographic",
+        description="'simulation' is seeded, protects nobody, and is stamped into the record.",
+    )
+    statistics_share: Share = Field(
+        default=0.1, description="Share of epsilon that the statistics of round 0 may cost on their own."
+    )
+    metrics: tuple[str, ...] = Field(
+        default=(),
+        description="Metrics that leave the sites, noised and charged to the held-out persons.",
+    )
+    site: SiteGuaranteeSpec | None = Field(
+        default=None, description="A second guarantee, for whole sites: table [privacy.site]."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "PrivacySpec":
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give exactly one of epsilon and noise_multiplier")
+        if self.unit != "site" and (self.sampling == "full_batch") != (self.sampling_probability is None):
+            raise ValueError(
+                "sampling_probability goes with sampling = 'poisson' and 'truncated_poisson', and only "
+                "with them; 'full_batch' takes everybody"
+            )
+        return self
 
 
 class HoldoutSpec(Section):

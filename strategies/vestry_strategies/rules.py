@@ -12,8 +12,9 @@ from vestry_strategies.recipe import (
     ModelSpec,
     PrivacySpec,
     StrategySpec,
+    TrainingSpec,
 )
-from vestry_strategies.schema import PluginTask, TabularTask, TaskSpec
+from vestry_strategies.schema import NumberFeature, PluginTask, TabularTask, TaskSpec
 from vestry_strategies.strategies import STRATEGIES, StrategyEntry
 
 __all__ = ["broken_rules"]
@@ -23,6 +24,7 @@ def broken_rules(
     *,
     task: TaskSpec,
     model: ModelSpec,
+    training: TrainingSpec,
     strategy: StrategySpec,
     aggregation: AggregationSpec,
     privacy: PrivacySpec | None,
@@ -34,8 +36,9 @@ def broken_rules(
         *_model_fits(task, model),
         *_strategy(strategy, aggregation),
         *_cohort(aggregation),
-        *_privacy(task, model, privacy),
-        *_metrics(task, evaluation, early_stopping),
+        *_privacy(task, model, training, privacy),
+        *_metrics(task, evaluation, early_stopping, privacy),
+        *_released(evaluation, early_stopping, privacy),
         *_holdout(task, evaluation),
     ]
 
@@ -83,8 +86,14 @@ def _cohort(aggregation: AggregationSpec) -> Iterator[str]:
         )
 
 
-def _privacy(task: TaskSpec, model: ModelSpec, privacy: PrivacySpec | None) -> Iterator[str]:
+def _privacy(
+    task: TaskSpec, model: ModelSpec, training: TrainingSpec, privacy: PrivacySpec | None
+) -> Iterator[str]:
     if privacy is None:
+        return
+    yield from _unit(task, privacy)
+    if privacy.unit == "site":
+        yield from _whole_sites(task, privacy)
         return
     if isinstance(model, MlpModel | CnnModel) and model.norm == "batch":
         other = "layer" if isinstance(model, MlpModel) else "group"
@@ -92,23 +101,99 @@ def _privacy(task: TaskSpec, model: ModelSpec, privacy: PrivacySpec | None) -> I
             "model.norm: 'batch' mixes the patients of a batch, so no patient's share can be "
             f"bounded under differential privacy; use '{other}' or 'none'"
         )
+    if training.local_steps is None:
+        yield (
+            "training.local_epochs: the number of steps must not depend on the data under differential "
+            "privacy; write local_steps"
+        )
+    if getattr(task, "standardise", "none") == "per-site":
+        yield (
+            "task.standardise: 'per-site' lets each person change everybody's inputs, so no person's share "
+            "is bounded; use 'declared' (no privacy cost) or 'shared' (noised and charged)"
+        )
+    yield from _public_bounds(task, privacy)
+    if privacy.adjacency == "add-remove" and privacy.expected_batch is None:
+        yield (
+            "privacy.expected_batch: is needed with adjacency = 'add-remove', where the number of persons "
+            "is not public"
+        )
+    if privacy.adjacency == "add-remove" and privacy.sampling == "truncated_poisson":
+        yield "privacy.sampling: 'truncated_poisson' needs adjacency = 'zero-out'; use 'poisson'"
+
+
+def _unit(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
     if privacy.unit == "patient" and privacy.unit_column is None:
         yield (
             "privacy.unit_column: unit = 'patient' needs the column that tells patients apart, "
             "or 'row' to declare that every row is another person"
         )
+    if privacy.unit != "patient" and privacy.unit_column is not None:
+        yield f"privacy.unit_column: goes with unit = 'patient', not with '{privacy.unit}'; remove it"
     names = [feature.name for feature in task.features] if isinstance(task, TabularTask) else []
     if privacy.unit_column in names:
         yield f"privacy.unit_column: '{privacy.unit_column}' is also a feature; remove the feature"
+    if privacy.unit_column == task.target.name:
+        yield f"privacy.unit_column: '{privacy.unit_column}' is the target; name the patients' column"
+
+
+def _public_bounds(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
+    """A noised sum needs a public bound on what one person adds to it."""
+    if not isinstance(task, TabularTask):
+        return
+    if task.standardise == "shared":
+        for feature in task.features:
+            if isinstance(feature, NumberFeature) and feature.range is None:
+                yield (
+                    f"task.features '{feature.name}'.range: noised statistics need a public range; declare "
+                    "one, or use task.standardise = 'declared' or 'none'"
+                )
+    released = task.standardise == "shared" or privacy.metrics
+    if task.target.type == "regression" and task.target.range is None and released:
+        yield "task.target.range: noised sums need a public range of the target; declare one"
+
+
+def _whole_sites(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
+    """unit = 'site' bounds the update only, so nothing else may leave."""
+    if getattr(task, "standardise", "shared") == "shared":
+        yield (
+            "task.standardise: 'shared' sends sums that unit = 'site' does not bound; use 'declared', "
+            "'per-site' or 'none'"
+        )
+    if privacy.metrics:
+        yield "privacy.metrics: nothing bounds a whole site's metrics; leave it empty with unit = 'site'"
+    if privacy.site is not None:
+        yield "privacy.site: is a second guarantee; unit = 'site' is the same one already"
+
+
+def _released(
+    evaluation: EvaluationSpec, early_stopping: EarlyStoppingSpec | None, privacy: PrivacySpec | None
+) -> Iterator[str]:
+    """Whoever decides by a metric must be able to see it."""
+    if privacy is None:
+        return
+    if early_stopping is not None and early_stopping.metric not in privacy.metrics:
+        yield (
+            f"early_stopping.metric: '{early_stopping.metric}' does not leave the sites; add it to "
+            "privacy.metrics, where it is noised and charged"
+        )
+    if evaluation.keep == "best" and evaluation.primary not in privacy.metrics:
+        yield (
+            "evaluation.keep: 'best' needs evaluation.primary, and that metric in privacy.metrics, where it "
+            "is noised and charged; or use 'last'"
+        )
 
 
 def _metrics(
-    task: TaskSpec, evaluation: EvaluationSpec, early_stopping: EarlyStoppingSpec | None
+    task: TaskSpec,
+    evaluation: EvaluationSpec,
+    early_stopping: EarlyStoppingSpec | None,
+    privacy: PrivacySpec | None,
 ) -> Iterator[str]:
     if isinstance(task, PluginTask):
         return  # a plug-in names its own metrics; vestry_strategies.tasks checks them
     known = METRICS[task.target.type]
     named = [("evaluation.metrics", name) for name in evaluation.metrics or ()]
+    named += [("privacy.metrics", name) for name in (privacy.metrics if privacy else ())]
     if evaluation.primary is not None:
         named.append(("evaluation.primary", evaluation.primary))
     if early_stopping is not None:

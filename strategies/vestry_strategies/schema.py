@@ -47,12 +47,23 @@ class NumberFeature(Section):
     missing_codes: tuple[float, ...] = Field(
         default=(), description="Numbers that stand for 'not measured', such as 0 or -9."
     )
+    typical: tuple[float, float] | None = Field(
+        default=None,
+        description="Public [mean, deviation] for standardise = 'declared', from a text book and not from "
+        "the data. Default: the middle of the range and a quarter of its width.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "NumberFeature":
+        if self.typical is not None and not self.typical[1] > 0:
+            raise ValueError(f"typical {list(self.typical)} needs a deviation above 0: [mean, deviation]")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"range {list(self.range)} is empty; write [lowest, highest]")
         return self
+
+
+def _declares(feature: NumberFeature) -> bool:
+    return feature.range is not None or feature.typical is not None
 
 
 class BooleanFeature(Section):
@@ -149,10 +160,11 @@ class TabularTask(Section):
     delimiter: Literal[",", ";", "\t", "|"] = Field(
         default=",", description="What separates the fields of a data file."
     )
-    standardise: Literal["shared", "per-site", "none"] = Field(
+    standardise: Literal["shared", "per-site", "declared", "none"] = Field(
         default="shared",
         description="One mean and deviation over all sites (round 0), or each site its own. "
-        "Per site throws away how the sites differ in prevalence.",
+        "Per site throws away how the sites differ in prevalence. 'declared' takes the study's own "
+        "constants (range, typical) and reads no data: it costs no privacy.",
     )
     drop_first: bool = Field(
         default=False, description="Leave the first category of each feature without a column."
@@ -167,7 +179,13 @@ class TabularTask(Section):
         if self.target.name in names:
             raise ValueError(f"the target '{self.target.name}' is also a feature; remove one")
         if self.standardise == "none" and any(feature.missing == "mean" for feature in self.features):
-            raise ValueError("missing = 'mean' needs standardise = 'shared' or 'per-site'")
+            raise ValueError("missing = 'mean' needs standardise = 'shared', 'per-site' or 'declared'")
+        if self.standardise == "declared":
+            bare = [f.name for f in self.features if isinstance(f, NumberFeature) and not _declares(f)]
+            if bare:
+                raise ValueError(f"standardise = 'declared' needs range or typical of features {bare}")
+            if self.target.type == "regression" and self.target.range is None:
+                raise ValueError("standardise = 'declared' needs the target's range")
         return self
 
 
@@ -183,8 +201,9 @@ class ImageTask(Section):
     value_range: tuple[float, float] = Field(
         default=(0.0, 255.0), description="Allowed pixel values; scaled to [0, 1]."
     )
-    standardise: Literal["shared", "per-site", "none"] = Field(
-        default="shared", description="Mean and deviation of each channel."
+    standardise: Literal["shared", "per-site", "declared", "none"] = Field(
+        default="shared",
+        description="Mean and deviation of each channel; 'declared' takes .5 and .5 and reads no data.",
     )
 
     @model_validator(mode="after")

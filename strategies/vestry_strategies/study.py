@@ -69,6 +69,7 @@ class StudySpec(Section):
         broken = broken_rules(
             task=self.task,
             model=self.model,
+            training=self.training,
             strategy=self.strategy,
             aggregation=self.aggregation,
             privacy=self.privacy,

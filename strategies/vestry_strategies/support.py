@@ -13,18 +13,13 @@ def check_supported(study: StudySpec) -> None:
     """Refuse a study that this version cannot run as it is written.
 
     Raises:
-        StudyError: it asks for secure aggregation or differential privacy.
+        StudyError: it asks for secure aggregation.
     """
     lacking: list[str] = []
     if study.aggregation.secure:
         lacking.append(
             "aggregation.secure: this version cannot aggregate securely yet; to run it so that the "
             "coordinator sees each site's own update, write secure = false"
-        )
-    if study.privacy is not None:
-        lacking.append(
-            "privacy: this version cannot train under differential privacy yet; to run without any "
-            "such guarantee, remove the section [privacy]"
         )
     if lacking:
         raise StudyError("\n".join(lacking))
@@ -35,6 +30,14 @@ def insecure_choices(study: StudySpec) -> tuple[str, ...]:
     choices: list[str] = []
     if not study.aggregation.secure:
         choices.append("aggregation.secure = false: the coordinator sees each site's own update")
-    if study.privacy is None:
+    privacy = study.privacy
+    if privacy is None:
         choices.append("no [privacy]: nothing bounds what the model tells about a patient")
+        return tuple(choices)
+    if privacy.noise == "simulation":
+        choices.append("privacy.noise = 'simulation': guarantee none, the noise can be foretold")
+    if privacy.unit == "site":
+        choices.append("privacy.unit = 'site': nothing bounds what the model tells about one patient")
+    if privacy.site is not None and privacy.site.noise_at == "server":
+        choices.append("privacy.site.noise_at = 'server': protects from recipients, not the coordinator")
     return tuple(choices)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vestry_strategies.bounded import BoundedSums
 from vestry_strategies.rows import Indexes, Rows
 from vestry_strategies.sums import Arrays, Sums
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from vestry_strategies.study import StudySpec
 
-__all__ = ["Design", "Examples", "Features", "Metrics", "Task"]
+__all__ = ["BoundedScore", "Design", "Examples", "Features", "Metrics", "Task"]
 
 Metrics = dict[str, float | None]
 """Metric name -> value; None where it is not defined, as AUC with one class."""
@@ -75,6 +76,9 @@ class Features:
         statistics: (study, design) -> this site's part of round 0, sums only.
         fit: (study, summed statistics) -> the preprocessing that all sites share.
         encode: (study, preprocessing, design) -> examples.
+        bounded_statistics: (study, design) -> the same as vectors of bounded norm, for studies under
+            differential privacy; None where a task has none, and then nothing of round 0 leaves.
+        fit_released: (study, summed noised statistics) -> the preprocessing; None as above.
     """
 
     read: Callable[["StudySpec", Path], Rows]
@@ -83,6 +87,14 @@ class Features:
     statistics: Callable[["StudySpec", Design], Sums]
     fit: Callable[["StudySpec", Arrays], Arrays]
     encode: Callable[["StudySpec", Arrays, Design], Examples]
+    bounded_statistics: Callable[["StudySpec", Design], BoundedSums] | None = None
+    fit_released: Callable[["StudySpec", Arrays], Arrays] | None = None
+
+
+BoundedScore = Callable[
+    ["StudySpec", Arrays, tuple[str, ...], NDArray[Any], NDArray[Any], NDArray[Any]], BoundedSums
+]
+"""(study, preprocessing, names of metrics, outputs, targets, losses) -> vectors of bounded norm."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,9 @@ class Task:
         metrics: names that ``summarise`` returns; the first is reported first.
         primary: (study) -> the metric that decides the best round.
         lower_is_better: metrics of which less is more.
+        bounded_score: (study, preprocessing, names of metrics, outputs, targets, losses) -> what these
+            metrics need, as vectors of bounded norm, for studies under differential privacy; None where a
+            task has none, and then no metric leaves.
     """
 
     name: str
@@ -111,3 +126,4 @@ class Task:
     metrics: Callable[["StudySpec"], tuple[str, ...]]
     primary: Callable[["StudySpec"], str]
     lower_is_better: frozenset[str]
+    bounded_score: BoundedScore | None = None

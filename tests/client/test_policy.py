@@ -4,7 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from tests.client.bench import OPEN, make_study
+from tests.client.ward import make_rules
 from vestry_client.policy import PolicyRefusal, SitePolicy
+from vestry_client.privacy_rules import DatasetRule
 
 STUDY = make_study()
 
@@ -39,6 +41,24 @@ def test_rounds_may_be_limited() -> None:
         OPEN.model_copy(update={"max_rounds": 3}).check_study(STUDY)
 
 
+def test_purposes_may_be_limited_and_are_compared_without_case_and_blanks() -> None:
+    assert STUDY.study.purpose == "a test"
+    OPEN.model_copy(update={"allowed_purposes": ("Care", " A \n test ")}).check_study(STUDY)
+    with pytest.raises(PolicyRefusal, match="allowed_purposes: asked a test, allowed"):
+        OPEN.model_copy(update={"allowed_purposes": ("a tester",)}).check_study(STUDY)
+
+
+def test_an_update_hides_among_at_least_so_many_sites() -> None:
+    alone = make_study(("secure = false", "secure = true\nmin_sites = 4"))
+    with pytest.raises(PolicyRefusal, match="min_cohort: asked min_sites = 4, allowed 5"):
+        OPEN.check_study(alone)
+    OPEN.check_study(make_study(("secure = false", "secure = true\nmin_sites = 5")))
+    OPEN.model_copy(update={"min_cohort": 3}).check_study(alone)
+    OPEN.check_study(STUDY)  # whoever allows individual updates hides among nobody
+    with pytest.raises(ValidationError):
+        SitePolicy(min_cohort=2)
+
+
 def test_too_few_examples_take_no_part_and_are_not_counted_out() -> None:
     policy = OPEN.model_copy(update={"min_examples": 10})
     policy.check_examples(10)
@@ -54,3 +74,18 @@ def test_unknown_rules_and_wrong_types_are_refused() -> None:
         SitePolicy.model_validate({"max_rounds": "3"})
     with pytest.raises(ValidationError):
         SitePolicy.model_validate({"min_examples": 0})
+    with pytest.raises(ValidationError):
+        SitePolicy.model_validate({"version": 2})
+
+
+def test_data_sets_name_declared_populations() -> None:
+    with pytest.raises(ValidationError, match=r"datasets\.angio\.population: 'x' is not declared"):
+        SitePolicy(populations={"cardiology": make_rules()}, datasets={"angio": DatasetRule(population="x")})
+    rows = make_rules(unit="record", unit_column=None)
+    with pytest.raises(ValidationError, match=r"datasets\.angio\.unit_column: goes with"):
+        SitePolicy(
+            populations={"cardiology": rows},
+            datasets={"angio": DatasetRule(population="cardiology", unit_column="case")},
+        )
+    with pytest.raises(ValidationError):
+        SitePolicy(populations={"Cardiology ward": make_rules()})

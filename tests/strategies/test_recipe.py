@@ -23,7 +23,7 @@ def training(**plain: Any) -> TrainingSpec:
 def test_defaults_are_the_safe_ones() -> None:
     assert AggregationSpec().secure
     assert AggregationSpec().min_sites == 2
-    assert PrivacySpec(epsilon=1.0, delta=1e-5).unit == "patient"
+    assert PrivacySpec(epsilon=1.0, delta=1e-5, sampling_probability=0.1).unit == "patient"
     assert EvaluationSpec().holdout.fraction == 0.2
     assert EvaluationSpec().keep == "last"
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vestry_strategies.bounded import BoundedPart, BoundedSums, stack_parts
 from vestry_strategies.catalogue import LOWER_IS_BETTER
 from vestry_strategies.rows import ContractViolation, DataFileError, Indexes, Rows
 from vestry_strategies.schema import ImageTask
 from vestry_strategies.sums import Arrays, Sums
 from vestry_strategies.task import Design, Examples, Features, Task
+from vestry_strategies.tasks.bounded_score import bounded_score
 from vestry_strategies.tasks.models import build_model
 from vestry_strategies.tasks.targets import (
     metric_names,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from vestry_strategies.study import StudySpec
 
 __all__ = ["IMAGE", "ImageArrays", "image_features"]
+
+_LEAST_DEVIATION = 0.01  # noise can make a variance as small as it likes
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,41 @@ def _statistics(study: "StudySpec", design: Design) -> Sums:
     }
 
 
+def _bounded_statistics(study: "StudySpec", design: Design) -> BoundedSums:
+    """Each image's mean pixel and mean squared pixel by channel, all in [0, 1]."""
+    pixels = np.clip(design.inputs.astype(np.float64), 0.0, 1.0)
+    bound = pixels.shape[1] ** 0.5
+    return stack_parts(
+        {
+            "persons": BoundedPart(np.ones((len(design), 1)), 1.0),
+            "sum": BoundedPart(pixels.mean(axis=(2, 3)), bound),
+            "sum_of_squares": BoundedPart((pixels**2).mean(axis=(2, 3)), bound),
+        }
+    )
+
+
+def _fit_released(study: "StudySpec", sums: Arrays) -> Arrays:
+    """Mean and deviation from noised sums; declared ones where nothing was released."""
+    if not sums:
+        return _declared(study)
+    persons = max(float(sums["persons"][0]), 1.0)
+    mean = np.clip(sums["sum"] / persons, 0.0, 1.0)
+    variance = np.clip(sums["sum_of_squares"] / persons, 0.0, 1.0) - mean**2
+    return {"mean": mean, "scale": np.sqrt(np.maximum(variance, _LEAST_DEVIATION**2))}
+
+
+def _declared(study: "StudySpec") -> Arrays:
+    task = _task(study)
+    middle, deviation = (0.0, 1.0) if task.standardise == "none" else (0.5, 0.5)
+    return {"mean": np.full(task.channels, middle), "scale": np.full(task.channels, deviation)}
+
+
 def _fit(study: "StudySpec", sums: Arrays) -> Arrays:
+    if _task(study).standardise in {"declared", "none"}:
+        return _declared(study)
     count = np.maximum(sums["count"], 1.0)
     mean = sums["sum"] / count
     scale = np.sqrt(np.maximum(sums["sum_of_squares"] / count - mean**2, 0.0))
-    if _task(study).standardise == "none":
-        return {"mean": np.zeros_like(mean), "scale": np.ones_like(scale)}
     return {"mean": mean, "scale": np.where(scale < 1e-6, 1.0, scale)}
 
 
@@ -148,6 +181,8 @@ image_features = Features(
     statistics=_statistics,
     fit=_fit,
     encode=_encode,
+    bounded_statistics=_bounded_statistics,
+    fit_released=_fit_released,
 )
 """From a .npz file to examples; plug-in tasks may reuse it."""
 
@@ -167,5 +202,6 @@ IMAGE = Task(
     metrics=metric_names,
     primary=primary_metric,
     lower_is_better=LOWER_IS_BETTER,
+    bounded_score=bounded_score,
 )
 """Arrays of images."""

@@ -1,9 +1,7 @@
-"""Tabular data: contract check, one-hot columns, shared imputation and standardisation.
+"""Tabular data: contract check, one-hot columns, imputation and standardisation by `columns.py`.
 
-Round 0 sums the count, sum and sum of squares of every design column over the sites (a category's
-sum is its count), values of a declared range counted from its middle. The mean of these imputes missing
-numbers, mean and deviation standardise: per-site scaling would throw away how the sites differ in
-prevalence.
+By default round 0 makes one standardiser for all sites: per-site scaling would throw away how the sites
+differ in prevalence.
 """
 
 from pathlib import Path
@@ -20,8 +18,16 @@ from vestry_strategies.schema import (
     NumberFeature,
     TabularTask,
 )
-from vestry_strategies.sums import Arrays, Sums
+from vestry_strategies.sums import Arrays
 from vestry_strategies.task import Design, Examples, Features, Task
+from vestry_strategies.tasks.bounded_score import bounded_score
+from vestry_strategies.tasks.columns import (
+    bounded_statistics,
+    columns,
+    fit_exact,
+    fit_released,
+    statistics,
+)
 from vestry_strategies.tasks.models import build_model
 from vestry_strategies.tasks.targets import (
     match_labels,
@@ -49,20 +55,7 @@ def _task(study: "StudySpec") -> TabularTask:
 
 def design_columns(task: TabularTask) -> list[str]:
     """Names of the model's input columns, in order."""
-    names: list[str] = []
-    for feature in task.features:
-        if isinstance(feature, CategoryFeature):
-            names += [f"{feature.name}={category}" for category in _columns_of(task, feature)]
-            continue
-        names.append(feature.name)
-        if feature.missing == "mean":
-            names.append(f"{feature.name}:missing")
-    return names
-
-
-def _columns_of(task: TabularTask, feature: CategoryFeature) -> list[str]:
-    shown = list(feature.categories[1:] if task.drop_first else feature.categories)
-    return [*shown, ":missing"] if feature.missing == "category" else shown
+    return [column.name for column in columns(task)]
 
 
 def _read(study: "StudySpec", path: Path) -> Rows:
@@ -174,66 +167,6 @@ def _categories(task: TabularTask, feature: CategoryFeature, column: NDArray[np.
     return onehot.astype(np.float64)
 
 
-def _statistics(study: "StudySpec", design: Design) -> Sums:
-    inputs: NDArray[np.float64] = design.inputs
-    present = ~np.isnan(inputs)
-    filled = np.where(present, inputs - _centre(_task(study)), 0.0)
-    sums: Sums = {
-        "count": present.sum(axis=0).astype(np.float64),
-        "sum": filled.sum(axis=0),
-        "sum_of_squares": (filled**2).sum(axis=0),
-        "examples": np.array([float(len(design))]),
-    }
-    target = _task(study).target
-    if target.type == "regression":
-        values = design.targets.astype(np.float64)
-        sums["target"] = np.array([len(values), values.sum(), (values**2).sum()])
-    else:
-        classes = len(target.classes or ())
-        sums["classes"] = np.bincount(design.targets, minlength=classes).astype(np.float64)
-    return sums
-
-
-def _centre(task: TabularTask) -> NDArray[np.float64]:
-    """What is taken off each column before it is summed: the middle of its declared range.
-
-    Sums of squares of values far from zero lose the variance (years, identifiers); a public centre
-    keeps it, and every site knows the same one.
-    """
-    centres: list[float] = []
-    for feature in task.features:
-        if isinstance(feature, CategoryFeature):
-            centres += [0.0] * len(_columns_of(task, feature))
-            continue
-        bounds = feature.range if isinstance(feature, NumberFeature) else None
-        centres.append((bounds[0] + bounds[1]) / 2 if bounds else 0.0)
-        centres += [0.0] * (feature.missing == "mean")
-    return np.array(centres)
-
-
-def _moments(
-    count: NDArray[np.float64], total: NDArray[np.float64], squares: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation (divisor n - 1), 0 and 1 for a column without spread."""
-    mean = total / np.maximum(count, 1.0)
-    spread = np.maximum(squares - count * mean**2, 0.0)
-    deviation = np.sqrt(spread / np.maximum(count - 1.0, 1.0))
-    flat = spread <= 1e-14 * np.maximum(squares, 1e-300)
-    return mean, np.where(flat, 1.0, deviation)
-
-
-def _fit(study: "StudySpec", sums: Arrays) -> Arrays:
-    mean, scale = _moments(sums["count"], sums["sum"], sums["sum_of_squares"])
-    mean = mean + _centre(_task(study))
-    if _task(study).standardise == "none":
-        mean, scale = np.zeros_like(mean), np.ones_like(scale)
-    fitted = {"mean": mean, "scale": scale}
-    if "target" in sums:
-        n, total, squares = sums["target"][0:1], sums["target"][1:2], sums["target"][2:3]
-        fitted["target_mean"], fitted["target_scale"] = _moments(n, total, squares)
-    return fitted
-
-
 def _encode(study: "StudySpec", preprocessing: Arrays, design: Design) -> Examples:
     mean, scale = preprocessing["mean"], preprocessing["scale"]
     inputs = np.where(np.isnan(design.inputs), mean, design.inputs)
@@ -248,9 +181,11 @@ tabular_features = Features(
     read=_read,
     column=_column,
     design=_design,
-    statistics=_statistics,
-    fit=_fit,
+    statistics=lambda study, design: statistics(_task(study), design),
+    fit=lambda study, sums: fit_exact(_task(study), sums),
     encode=_encode,
+    bounded_statistics=lambda study, design: bounded_statistics(_task(study), design),
+    fit_released=lambda study, sums: fit_released(_task(study), sums),
 )
 """From a delimited file to examples; plug-in tasks may reuse it."""
 
@@ -264,5 +199,6 @@ TABULAR = Task(
     metrics=metric_names,
     primary=primary_metric,
     lower_is_better=LOWER_IS_BETTER,
+    bounded_score=bounded_score,
 )
 """Rows of a delimited file."""

@@ -184,35 +184,57 @@ def _confusion(targets: NDArray[Any], predicted: NDArray[Any], k: int) -> NDArra
 def summarise(study: "StudySpec", sums: Arrays) -> Metrics:
     """Metrics made of metric sums, over one site or over all.
 
+    Args:
+        study: says the target.
+        sums: exact, or noised; noised ones may lack parts, and counts in them may be negative.
+
     Returns:
-        Every metric of the target's type; None where it is not defined (no examples, one class).
+        Every metric of the target's type; None where it is not defined (no examples, one class) or not
+        among the sums. A share is kept inside [0, 1], where noise may have pushed it out.
     """
-    examples = float(sums["examples"][0])
-    metrics: Metrics = {"loss": _ratio(float(sums["loss"][0]), examples)}
     kind = study.task.target.type
-    if kind == "regression":
+    metrics: Metrics = {}
+    examples = _examples(sums)
+    if "loss" in sums:
+        metrics["loss"] = _ratio(max(float(sums["loss"][0]), 0.0), examples)
+    if "moments" in sums:
         metrics.update(_regression(sums["moments"]))
-    elif kind == "multiclass":
-        metrics.update(_multiclass(sums["confusion"]))
-    else:
-        metrics.update(_binary(sums["confusion"]))
+    if "confusion" in sums:
+        confusion = np.maximum(sums["confusion"], 0.0)
+        metrics.update(_multiclass(confusion) if kind == "multiclass" else _binary(confusion))
+    if "positives" in sums:
         metrics["auc"] = _auc(sums["positives"], sums["negatives"])
-        metrics["brier"] = _ratio(float(sums["squared_error"][0]), examples)
-    return {name: metrics[name] for name in METRICS[kind]}
+    if "squared_error" in sums:
+        metrics["brier"] = _share(float(sums["squared_error"][0]), examples)
+    return {name: metrics.get(name) for name in METRICS[kind]}
+
+
+def _examples(sums: Arrays) -> float:
+    """How many examples the sums are over: counted, or as another part counts them."""
+    if "examples" in sums:
+        return float(sums["examples"][0])
+    if "moments" in sums:
+        return float(sums["moments"][4])
+    return float(sums["confusion"].sum()) if "confusion" in sums else 0.0
 
 
 def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+    return part / whole if whole > 0 else None
+
+
+def _share(part: float, whole: float) -> float | None:
+    ratio = _ratio(part, whole)
+    return None if ratio is None else min(1.0, max(0.0, ratio))
 
 
 def _regression(moments: NDArray[np.float64]) -> Metrics:
     squared, absolute, total, total_squared, n = (float(value) for value in moments)
-    mse = _ratio(squared, n)
-    spread = total_squared - total * total / n if n else 0.0
+    mse = _ratio(max(squared, 0.0), n)
+    spread = total_squared - total * total / n if n > 0 else 0.0
     return {
         "mse": mse,
         "rmse": None if mse is None else mse**0.5,
-        "mae": _ratio(absolute, n),
+        "mae": _ratio(max(absolute, 0.0), n),
         "r2": 1.0 - squared / spread if spread > 0 else None,
     }
 
@@ -244,9 +266,12 @@ def _binary(confusion: NDArray[np.float64]) -> Metrics:
 
 
 def _auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float | None:
-    """Area under the ROC curve as the Mann-Whitney statistic over the histogram's bins."""
-    pairs = float(positives.sum() * negatives.sum())
-    if pairs <= 0:
+    """Area under the ROC curve as the Mann-Whitney statistic over the histogram's bins.
+
+    Noised counts are not cut at 0: the numerator is linear in each, so their errors cancel over the bins.
+    """
+    true, false = float(positives.sum()), float(negatives.sum())
+    if not (true > 0 and false > 0):
         return None
     below = np.cumsum(negatives) - negatives
-    return float((positives * (below + negatives / 2)).sum() / pairs)
+    return _share(float((positives * (below + negatives / 2)).sum()), true * false)

@@ -1,0 +1,148 @@
+"""Replies that were paid for, kept until the next round: a duplicate order gets the identical bytes.
+
+An order that was answered under a privacy ledger is never computed again: a second answer would be a second
+look at the data. The reply is on the disk before the ledger's commit, and both before it is sent.
+
+    VestryError
+    └── ReplyError    the site's disk refuses, or a kept reply is damaged
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vestry_privacy.canonical import canonical_hash
+from vestry_privacy.errors import VestryError
+from vestry_strategies.files import write_atomically
+from vestry_strategies.orders import EvaluateReply, StatisticsReply, TrainReply
+from vestry_strategies.sums import Arrays
+
+__all__ = ["KeptReply", "PaidReply", "Replies", "ReplyError"]
+
+PaidReply = StatisticsReply | TrainReply | EvaluateReply
+_KINDS = {kind.__name__: kind for kind in (StatisticsReply, TrainReply, EvaluateReply)}
+_VERSION = 1
+
+
+class ReplyError(VestryError):
+    """A paid reply cannot be kept or read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptReply:
+    """A reply and the order that it answers.
+
+    Attributes:
+        order_hash: of the order.
+        reply: what was sent, or was about to be.
+        digest: hash of the reply's bytes, as the ledger's commit has it.
+    """
+
+    order_hash: str
+    reply: PaidReply
+    digest: str
+
+
+class Replies:
+    """The newest paid reply of each kind, of one site in one study.
+
+    Args:
+        folder: where files are kept; None keeps them in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._memory: dict[str, bytes] = {}
+
+    def keep(self, order_hash: str, reply: PaidReply) -> str:
+        """Keep a reply in place of the older one of its kind, durably.
+
+        Returns:
+            Its digest, for the ledger.
+
+        Raises:
+            ReplyError: the disk refuses; the older reply is as it was.
+        """
+        kind = type(reply).__name__
+        content = _encode(order_hash, reply)
+        if self._folder is None:
+            self._memory[kind] = content
+            return _digest(content)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._folder / f"{kind}.safetensors", content)
+        except OSError as error:
+            raise ReplyError(
+                f"this site cannot keep its reply ({error.strerror}); make room: nothing was sent"
+            ) from None
+        return _digest(content)
+
+    def find(self, kind: type[PaidReply], order_hash: str) -> KeptReply | None:
+        """The kept reply to an order; None where another one is kept, or none.
+
+        Raises:
+            ReplyError: the file is damaged.
+        """
+        content = self._read(kind.__name__)
+        if content is None:
+            return None
+        kept = _decode(content)
+        return kept if kept.order_hash == order_hash else None
+
+    def _read(self, kind: str) -> bytes | None:
+        if self._folder is None:
+            return self._memory.get(kind)
+        try:
+            return (self._folder / f"{kind}.safetensors").read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ReplyError(f"this site's kept reply cannot be read ({error.strerror})") from None
+
+
+def _digest(content: bytes) -> str:
+    return canonical_hash("vestry-reply/1", content)
+
+
+def _encode(order_hash: str, reply: PaidReply) -> bytes:
+    from safetensors.numpy import save
+
+    plain: dict[str, Any] = {"version": _VERSION, "type": type(reply).__name__, "order": order_hash}
+    tensors: dict[str, Any] = {}
+    for item in dataclasses.fields(reply):
+        value = getattr(reply, item.name)
+        if item.name == "update":
+            tensors["update"] = np.asarray(value, order="C")
+        elif item.name == "sums":
+            tensors.update({f"sums/{name}": np.asarray(array, order="C") for name, array in value.items()})
+        else:
+            plain[item.name] = list(value) if isinstance(value, tuple) else value
+    return save(tensors, metadata={"vestry": json.dumps(plain, sort_keys=True)})
+
+
+def _decode(content: bytes) -> KeptReply:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")
+        plain = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["vestry"])
+        if plain.pop("version") != _VERSION:
+            raise ReplyError("this site's kept reply is of another version; use the Vestry that wrote it")
+        kind, order_hash = _KINDS[plain.pop("type")], plain.pop("order")
+    except (SafetensorError, KeyError, ValueError):
+        raise ReplyError(
+            "this site's kept reply is damaged; the round is paid and cannot be repeated"
+        ) from None
+    if "spent" in plain:
+        plain["spent"] = tuple(plain["spent"])
+    if "update" in tensors:
+        plain["update"] = tensors.pop("update")
+    else:
+        sums: Arrays = {name.removeprefix("sums/"): array for name, array in tensors.items()}
+        plain["sums"] = sums
+    return KeptReply(order_hash, kind(**plain), _digest(content))

@@ -1,0 +1,147 @@
+"""One site as its handlers know it, and what a process needs for a study whichever site it works for."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from vestry_client.datasets import SiteData, open_data
+from vestry_client.policy import SitePolicy
+from vestry_client.private import PrivateStudy, approve
+from vestry_client.replies import Replies
+from vestry_client.state import SiteStates
+from vestry_client.train import choose_device
+from vestry_privacy.gradients import check_layers
+from vestry_privacy.ledger import Ledger
+from vestry_strategies.parameters import FlatModel
+from vestry_strategies.rows import Rows
+from vestry_strategies.strategies import build_strategy
+from vestry_strategies.strategy import Strategy
+from vestry_strategies.study import StudySpec, study_from_json
+from vestry_strategies.sums import Arrays
+from vestry_strategies.support import check_supported
+from vestry_strategies.task import Task
+from vestry_strategies.tasks.registry import find_task
+
+__all__ = ["Bench", "Site", "make_bench", "preprocessing_of"]
+
+
+@dataclass
+class Site:
+    """One site: its name, its data, its rules and its memory.
+
+    Attributes:
+        name: in the federation.
+        load: gives the rows for a study; called once for each study.
+        policy: what this site allows.
+        states: gives the place of the site's own arrays in a study, by the study's hash.
+        dataset: name of the data in the policy.
+        ledger: where privacy is charged; without one no study with [privacy] is let in.
+        secret: key of the split of persons; never leaves the site.
+        replies: gives the place of paid replies in a study, by the study's hash.
+    """
+
+    name: str
+    load: Callable[[StudySpec, Task], Rows]
+    policy: SitePolicy = field(default_factory=SitePolicy)
+    states: Callable[[str], SiteStates] = lambda study_hash: SiteStates()
+    dataset: str = "data"
+    ledger: Ledger | None = None
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    replies: Callable[[str], Replies] = lambda study_hash: Replies()
+    _data: dict[str, SiteData] = field(default_factory=dict, repr=False)
+    _states: dict[str, SiteStates] = field(default_factory=dict)
+    _private: dict[str, PrivateStudy] = field(default_factory=dict)
+
+    def data(self, bench: "Bench") -> SiteData:
+        """This site's rows for a study, read and checked once.
+
+        Raises:
+            DataError: the rows break the contract, or there are none.
+            PolicyRefusal: without [privacy], there are fewer than the policy demands.
+
+        Guarantees:
+            Under [privacy] a site with fewer persons than its policy demands goes on without its rows, so
+            that only noise leaves: a refusal would tell their number.
+        """
+        found = self._data.get(bench.digest)
+        if found is not None:
+            return found
+        study = bench.study
+        found = open_data(study, bench.task, self.name, lambda: self.load(study, bench.task), self.secret)
+        if study.privacy is None:
+            self.policy.check_examples(len(found.train))
+        elif found.persons < self.policy.rules_for(self.dataset)[1].min_units:
+            found = _without_rows(found)
+        self._data[bench.digest] = found
+        return found
+
+    def own_states(self, digest: str) -> SiteStates:
+        """Arrays that this site keeps between the rounds of a study."""
+        if digest not in self._states:
+            self._states[digest] = self.states(digest)
+        return self._states[digest]
+
+    def private(self, bench: "Bench") -> PrivateStudy:
+        """A study with [privacy], let in by policy and ledger; held once.
+
+        Raises:
+            PolicyRefusal, PlanError, LedgerError: it is not let in.
+        """
+        found = self._private.get(bench.digest)
+        if found is None:
+            replies = self.replies(bench.digest)
+            found = approve(
+                bench.study, bench.digest, self.dataset, self.policy, self.ledger, replies, self.name
+            )
+            self._private[bench.digest] = found
+        return found
+
+    def forget(self, digest: str) -> None:
+        """Drop what is kept in memory of a study that is over."""
+        for kept in (self._data, self._states, self._private):
+            kept.pop(digest, None)
+
+
+def _without_rows(data: SiteData) -> SiteData:
+    none = np.zeros(0, dtype=np.int64)
+    return SiteData(data.train.take(none), data.holdout.take(none), none, none, 0)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a process needs for a study, whichever site it works for."""
+
+    study: StudySpec
+    digest: str
+    task: Task
+    strategy: Strategy
+    flat: FlatModel
+
+
+@lru_cache(maxsize=4)
+def make_bench(study_json: str, allowed_plugins: tuple[str, ...]) -> Bench:
+    """Everything of a study that does not depend on a site.
+
+    Raises:
+        StudyError: the text is no study, or this version cannot run it.
+        PluginError: the task is a plug-in that is not allowed here.
+        UnsupportedLayer: under [privacy], a layer couples the records of a batch.
+    """
+    study = study_from_json(study_json)
+    check_supported(study)
+    task = find_task(study, allowed_plugins)
+    flat = FlatModel(task.build_model(study), choose_device(study.training.device))
+    if study.privacy is not None and study.privacy.unit != "site":
+        check_layers(flat.module)
+    return Bench(study, study.digest(), task, build_strategy(study.strategy), flat)
+
+
+def preprocessing_of(bench: Bench, data: SiteData, shared: Arrays) -> Arrays:
+    """The shared preprocessing, or the site's own where the study says so."""
+    if getattr(bench.study.task, "standardise", "shared") != "per-site":
+        return shared
+    own = bench.task.features.statistics(bench.study, data.train)
+    return bench.task.features.fit(bench.study, own)
