@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.layout.imports import arrows, flwr_imports, folder_cycles, torch_in_privacy
+from tests.layout.imports import TORCH_ANYWHERE, arrows, flwr_imports, folder_cycles, torch_in_privacy
 from tests.layout.names import (
     docstrings,
     lines_of_test,
@@ -61,7 +61,7 @@ def test_repository_keeps(rule: Callable[[Tree], Iterator[str]], repository: Tre
 
 def test_study_and_command_line_load_neither_torch_nor_flwr(repository: Tree) -> None:
     """The console and `vestry study check` must start at once, and run where torch is not."""
-    heavy = {"auditing", "clipping", "dpsgd", "gradients"}
+    heavy = TORCH_ANYWHERE
     privacy = [
         source.module
         for source in repository.packages
@@ -121,7 +121,7 @@ BROKEN: list[tuple[Callable[[Tree], Iterator[str]], Mapping[str, str], str]] = [
     (flwr_imports, {"server/vestry_server/a.py": "from flwr import server\n"}, "internal"),
     (flwr_imports, {"server/vestry_server/a.py": "import flwr\n"}, "internal"),
     (flwr_imports, {"client/vestry_client/a.py": "import flwr.application\n"}, "internal"),
-    (torch_in_privacy, {"privacy/vestry_privacy/ledger.py": "import torch\n"}, "is for auditing"),
+    (torch_in_privacy, {"privacy/vestry_privacy/ledger.py": "import torch\n"}, "is for accounting"),
     (torch_in_privacy, {"privacy/vestry_privacy/noise.py": "import torch\n"}, "inside a function"),
     (
         folder_cycles,

@@ -29,6 +29,7 @@ SECTIONS = {
     "[strategy]": "StrategySpec",
     "[aggregation]": "AggregationSpec",
     "[privacy]": "PrivacySpec",
+    "[privacy.site]": "SiteGuaranteeSpec",
     "[evaluation]": "EvaluationSpec",
     "[evaluation.holdout]": "HoldoutSpec",
     "[early_stopping]": "EarlyStoppingSpec",

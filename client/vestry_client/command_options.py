@@ -46,7 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     """Print a result for people; where the output is no terminal, without colours.
 
     Args:
-        title: above the table.
+        title: above the table; empty for none.
         columns: their heads; one that ends in ``>`` is aligned right.
         rows: as many texts as columns, taken as they are.
     """
@@ -55,7 +55,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
         made.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
     for row in rows:

@@ -48,7 +48,14 @@ def add(
     from vestry_client.home import HomeError, SiteHome
 
     site = SiteHome(home, head)
-    declared, rules = site.load_policy().rules_for(name)
+    policy = site.load_policy()
+    if name not in policy.datasets:
+        known = ", ".join(policy.datasets) or "none"
+        raise HomeError(
+            f"{site.policy}: declares no data set '{name}'; declared: {known}. Write [datasets.{name}] and "
+            "its population"
+        )
+    declared, rules = policy.rules_for(name)
     if population not in {None, declared}:
         raise HomeError(f"{site.policy}: data set '{name}' belongs to '{declared}', not to '{population}'")
     if overlap_unknown and unit_column is not None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vestry_strategies.rows import ContractViolation, DataFileError, read_table
 
-__all__ = ["file_fingerprint", "identifiers_of"]
+__all__ = ["file_fingerprint", "identifiers_of", "one_spelling"]
 
 
 def file_fingerprint(path: Path) -> str:
@@ -54,7 +54,7 @@ def identifiers_of(path: Path, column: str, delimiter: str = ",", *, distinct: b
     """
     is_npz = path.suffix.lower() == ".npz"
     values = _array(path, column) if is_npz else read_table(path, delimiter).column(column)
-    identifiers = [_identifier(str(value)) for value in values]
+    identifiers = [one_spelling(str(value)) for value in values]
     empty = identifiers.count("")
     if empty:
         raise ContractViolation(column, "every row has an identifier of its person", empty)
@@ -65,8 +65,8 @@ def identifiers_of(path: Path, column: str, delimiter: str = ",", *, distinct: b
     return [str(value) for value in found]
 
 
-def _identifier(text: str) -> str:
-    """One spelling of an identifier: a spreadsheet drops leading zeros and makes 17 a 17.0."""
+def one_spelling(text: str) -> str:
+    """One spelling of an identifier, '' for none: a spreadsheet drops leading zeros and makes 17 a 17.0."""
     text = unicodedata.normalize("NFC", text.strip())
     text = re.sub(r"^(\d+)\.0+$", r"\1", text)
     if text.lower() == "nan":

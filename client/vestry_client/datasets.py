@@ -1,5 +1,11 @@
-"""A site's data for one study: rows checked against the contract, split once, standardised once."""
+"""A site's data for one study: rows checked against the contract, split once, standardised once.
 
+Without [privacy] rows that break the contract refuse the study. Under [privacy] each of them is left out by
+itself: the contract is the coordinator's to choose, and a refusal would answer, exactly and free of charge,
+whether any row has some value.
+"""
+
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -7,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vestry_client.units import Owners, read_owners, split_persons
-from vestry_strategies.rows import DataFileError, Indexes, Rows
+from vestry_privacy.disclosure import safe_count
+from vestry_strategies.rows import ContractViolation, DataFileError, Indexes, Rows
 from vestry_strategies.schema import Target
 from vestry_strategies.seeds import derive_seed
 from vestry_strategies.study import StudySpec
@@ -17,6 +24,7 @@ from vestry_strategies.task import Design, Examples, Task
 __all__ = ["SiteData", "open_data", "split_holdout"]
 
 _Flags = NDArray[np.bool_]
+_log = logging.getLogger("vestry.site")
 
 
 @dataclass
@@ -28,7 +36,7 @@ class SiteData:
         holdout: rows kept for evaluation.
         train_owners: (n,) number of each training row's privacy unit; a row each without [privacy].
         holdout_owners: the same of the held-out rows.
-        persons: privacy units in both parts; never leaves the site.
+        persons: privacy units in the whole file, whatever the study leaves out; never leaves the site.
     """
 
     train: Design
@@ -46,7 +54,8 @@ class SiteData:
         kept = self._encoded.get(part)
         if kept is None or not _same(kept[0], preprocessing):
             design = self.holdout if holdout else self.train
-            kept = (preprocessing, task.features.encode(study, preprocessing, design))
+            with np.errstate(all="ignore"):  # whoever sends extreme arrays gets values that count as zero
+                kept = (preprocessing, task.features.encode(study, preprocessing, design))
             self._encoded[part] = kept
         return kept[1]
 
@@ -68,23 +77,52 @@ def open_data(
         secret: of the site, for the split of persons under [privacy].
 
     Raises:
-        DataError: the rows break the contract, or there are none.
+        DataError: there are no rows, or no such column; without [privacy] also where rows break the contract.
+
+    Guarantees:
+        Under [privacy] whether it raises, and which of a person's rows are in, depends on the file as a whole
+        and on that person's own rows; never does a study's choice of rows decide whether it raises.
     """
     rows = load()
     if not len(rows):
         raise DataFileError("the data file has no rows")
-    design = task.features.design(study, rows)
-    if not len(design):
-        raise DataFileError("no row is left after rows with missing values were dropped")
     if study.privacy is None:
+        design = task.features.design(study, rows)
+        if not len(design):
+            raise DataFileError("no row is left after rows with missing values were dropped")
         held_out = split_holdout(study, task, site, rows, design)
         owners, persons = np.arange(len(design), dtype=np.int64), len(design)
     else:
+        design = _conforming(study, task, rows)
         found = read_owners(study.privacy, task, rows, design)
         held_out = _split_persons(study, task, rows, design, found, secret)
         owners, persons = found[0], len(found[1])
     train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     return SiteData(design.take(train), design.take(test), owners[train], owners[test], persons)
+
+
+def _conforming(study: StudySpec, task: Task, rows: Rows) -> Design:
+    """The rows that keep the contract, each judged by itself."""
+    try:
+        return task.features.design(study, rows)
+    except ContractViolation as error:
+        first = error
+    good: list[int] = []
+    parts = [np.arange(len(rows), dtype=np.int64)]
+    while parts:
+        part = parts.pop()
+        try:
+            task.features.design(study, rows.take(part))
+        except ContractViolation:
+            if len(part) > 1:
+                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+        else:
+            good += part.tolist()
+    kept = np.array(good, dtype=np.int64)
+    left_out = safe_count(len(rows) - len(kept))
+    _log.warning("study %s: %s left out, first because: %s", study.digest()[:12], left_out, first)
+    design = task.features.design(study, rows.take(kept))
+    return Design(design.inputs, design.targets, kept[design.kept])
 
 
 def _split_persons(

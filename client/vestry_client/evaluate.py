@@ -10,7 +10,7 @@ from vestry_strategies.study import StudySpec
 from vestry_strategies.sums import Arrays, Sums
 from vestry_strategies.task import Examples, Task
 
-__all__ = ["evaluate_bounded", "evaluate_locally"]
+__all__ = ["evaluate_bounded", "evaluate_locally", "predict"]
 
 _ROWS = 4096
 
@@ -36,7 +36,8 @@ def evaluate_locally(
     Returns:
         What ``task.score`` gives.
     """
-    outputs, losses = _predict(study, task, flat, examples, model)
+    flat.load(model)
+    outputs, losses = predict(study, task, flat, examples)
     return task.score(study, preprocessing, outputs, examples.targets, losses)
 
 
@@ -68,15 +69,16 @@ def evaluate_bounded(
             f"privacy.metrics: the task '{task.name}' has no bounded form of its metrics, so none may leave; "
             "leave privacy.metrics empty"
         )
-    outputs, losses = _predict(study, task, flat, examples, model)
-    return task.bounded_score(study, preprocessing, names, outputs, examples.targets, losses)
-
-
-def _predict(
-    study: StudySpec, task: Task, flat: FlatModel, examples: Examples, model: Vector
-) -> "tuple[np.ndarray, np.ndarray]":
-    """Outputs (n, k) and losses (n,)."""
     flat.load(model)
+    outputs, losses = predict(study, task, flat, examples)
+    with np.errstate(all="ignore"):  # whoever sends extreme arrays gets values that are clipped
+        return task.bounded_score(study, preprocessing, names, outputs, examples.targets, losses)
+
+
+def predict(
+    study: StudySpec, task: Task, flat: FlatModel, examples: Examples
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Outputs (n, k) and losses (n,) of the network as it is loaded, in evaluation mode."""
     flat.module.eval()
     device = flat.weights.device
     outputs: list[np.ndarray] = [np.zeros((0, study.task.target.outputs), dtype=np.float32)]

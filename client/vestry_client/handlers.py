@@ -16,8 +16,9 @@ from vestry_client.policy import PolicyRefusal
 from vestry_client.private_orders import private_reply
 from vestry_client.site import Bench, Site, make_bench, preprocessing_of
 from vestry_client.train import TrainingDiverged, train_locally
+from vestry_privacy.dpsgd import UnitError
 from vestry_privacy.errors import VestryError
-from vestry_privacy.gradients import UnsupportedLayer
+from vestry_privacy.gradients import CoupledRecords, UnsupportedLayer
 from vestry_privacy.ledger_errors import LedgerError
 from vestry_privacy.plan import PlanError
 from vestry_strategies.orders import (
@@ -35,7 +36,7 @@ from vestry_strategies.orders import (
     TrainOrder,
     TrainReply,
 )
-from vestry_strategies.rows import ContractViolation, DataError
+from vestry_strategies.rows import DataError
 from vestry_strategies.study import StudyError, study_from_json
 
 __all__ = ["Site", "handle"]
@@ -50,15 +51,15 @@ def handle(site: Site, order: Order) -> Reply:
         The order's reply, or a Refusal. Never raises for what an order or the data may hold.
 
     Guarantees:
-        The policy is asked before any row is read. No message of a Refusal holds a value of a row; of the
-        policy's and the ledger's refusals it says what the policy lets the coordinator know, and the site's
-        own log has them in full.
+        The policy is asked before any row is read. No message of a Refusal holds a value of a row. Of the
+        policy's and the ledger's refusals, and under [privacy] of the data's, it says what the policy lets
+        the coordinator know, and the site's own log has them in full.
     """
     try:
         return _reply(site, order)
     except VestryError as error:
         code = _code(error)
-        if code in {"policy", "ledger"}:
+        if code in {"policy", "ledger", "data", "internal"}:
             _log.warning("refused: %s", error)
         return Refusal(site.name, code, _told(site, order, error))
     except Exception as error:  # noqa: BLE001  a site answers whatever happens; the text stays here
@@ -77,20 +78,33 @@ def _code(error: VestryError) -> RefusalCode:
         return "data"
     if isinstance(error, TrainingDiverged):
         return "diverged"
-    return "study" if isinstance(error, StudyError | PlanError | UnsupportedLayer) else "internal"
+    of_study = StudyError | PlanError | UnsupportedLayer | CoupledRecords
+    return "study" if isinstance(error, of_study) else "internal"
 
 
 def _told(site: Site, order: Order, error: VestryError) -> str:
     """What of an error the coordinator may know."""
-    if isinstance(error, ContractViolation) and '"privacy":{' in getattr(order, "study", ""):
-        return f"column '{error.column}': rows break the rule: {error.rule}"  # their number would be data
     level = site.policy.tell_coordinator
     if isinstance(error, PolicyRefusal):
         return error.for_coordinator(level)
-    if isinstance(error, LedgerError) and level != "full":
+    if level == "full":
+        return str(error)
+    if isinstance(error, LedgerError):
         rule = f" ({type(error).__name__})" if level == "rule" else ""
         return f"refused by the site's privacy ledger{rule}"
+    if isinstance(error, DataError | UnitError) and _is_private(order):
+        return "the site's data cannot be used; its own log says why"
     return str(error)
+
+
+def _is_private(order: Order) -> bool:
+    """Is it of a study with [privacy]? Read, not searched for in a text that anybody may write otherwise."""
+    if isinstance(order, DescribeOrder):
+        return False
+    try:
+        return study_from_json(order.study).privacy is not None
+    except StudyError:
+        return False
 
 
 def _reply(site: Site, order: Order) -> Reply:

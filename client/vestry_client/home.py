@@ -7,13 +7,15 @@ VestryError
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vestry_client.policy import SitePolicy
-from vestry_client.policy_file import load_policy
 from vestry_privacy.durable import write_durably
 from vestry_privacy.errors import VestryError
 from vestry_privacy.identity import SiteIdentity, create_identity, load_identity
 from vestry_privacy.ledger import Ledger
+
+if TYPE_CHECKING:
+    from vestry_client.policy import SitePolicy
 
 __all__ = ["STARTING_POLICY", "HomeError", "SiteHome", "read_public_key"]
 
@@ -71,10 +73,12 @@ class SiteHome:
         folder: readable by its owner only.
         head: notes the ledger's newest entry, so that a restored backup is told from the ledger: best on
             another disk; None puts it beside the ledger.
+        patience: seconds to wait for another process that holds the ledger.
     """
 
     folder: Path
     head: Path | None = None
+    patience: float = 5.0
 
     @property
     def identity(self) -> Path:
@@ -128,7 +132,7 @@ class SiteHome:
             made.append(self.identity)
         if not self.ledger.exists():
             made.append(self.ledger)
-        with Ledger(self.ledger, identity, head=self.head):
+        with Ledger(self.ledger, identity, head=self.head, patience=self.patience):
             pass
         if not self.public_key.exists():
             write_durably(self.public_key, f"{identity.public_key.hex()}\n".encode())
@@ -149,12 +153,14 @@ class SiteHome:
             )
         return load_identity(self.identity)
 
-    def load_policy(self) -> SitePolicy:
+    def load_policy(self) -> "SitePolicy":
         """The site's policy.
 
         Raises:
             PolicyFileError: it is missing or wrong.
         """
+        from vestry_client.policy_file import load_policy  # reading a ledger needs no policy
+
         return load_policy(self.policy)
 
     def open_ledger(self) -> Ledger:
@@ -171,7 +177,7 @@ class SiteHome:
                 f"{self.ledger}: is missing, and with it what was spent; restore it from a backup. A site "
                 "that never had one gets it with `vestry-site init`"
             )
-        return Ledger(self.ledger, identity, head=self.head)
+        return Ledger(self.ledger, identity, head=self.head, patience=self.patience)
 
 
 def read_public_key(text: str) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vestry_client.spending_file import SpendingFile
     from vestry_privacy.accounting import AccountantName
     from vestry_privacy.ledger import Ledger
+    from vestry_privacy.ledger_verify import VerifyReport
 
 __all__ = ["app", "import_command", "report", "show", "verify"]
 
@@ -106,7 +107,7 @@ def verify(
     Names the first entry that does not hold.
     """
     from vestry_client.home import SiteHome, read_public_key
-    from vestry_privacy.ledger import LedgerError, LedgerTampered, verify_ledger
+    from vestry_privacy.ledger_errors import LedgerError, LedgerTampered
 
     site = SiteHome(home, head)
     path = site.ledger if file is None else file
@@ -114,7 +115,7 @@ def verify(
     if file is None and key is None:
         key = site.load_identity().public_key
     try:
-        found = verify_ledger(path, key, head)
+        found = _verified(path, key, head)
     except LedgerError as error:
         if as_json:
             place = {"entry": error.seq, "broken": error.broken} if isinstance(error, LedgerTampered) else {}
@@ -179,11 +180,29 @@ def import_command(
         say(f"{name}: the filter counts epsilon {claimed:.4g} as claimed, {rest:.4g} left")
 
 
+def _verified(path: Path, key: bytes | None, head: Path | None) -> "VerifyReport":
+    """As ``verify_ledger``, with the way out for a copy that came without its head."""
+    from vestry_privacy.ledger_errors import LedgerRollback, LedgerUnavailable
+    from vestry_privacy.ledger_file import default_head
+    from vestry_privacy.ledger_verify import verify_ledger
+
+    noted = head or default_head(path)
+    try:
+        return verify_ledger(path, key, head)
+    except LedgerRollback:
+        if noted.exists():
+            raise
+        raise LedgerUnavailable(
+            f"{path}: every entry that is here holds; whether newer ones are missing cannot be told without "
+            f"{noted}: copy it too, or name it with --head"
+        ) from None
+
+
 def _import(ledger: "Ledger", spending: "SpendingFile") -> None:
     """All populations, or none: refusals come before the first entry."""
     from vestry_client.spending_file import SpendingFileError
-    from vestry_privacy.ledger import PopulationError
     from vestry_privacy.ledger_entries import Import
+    from vestry_privacy.ledger_errors import PopulationError
 
     events = spending.by_population()
     if not events:

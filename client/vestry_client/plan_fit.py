@@ -11,7 +11,8 @@ from vestry_strategies.private_plan import study_plan
 from vestry_strategies.study import StudyError, StudySpec
 
 if TYPE_CHECKING:
-    from vestry_privacy.ledger import Ledger, LedgerReport
+    from vestry_privacy.ledger import Ledger
+    from vestry_privacy.ledger_report import LedgerReport
 
 __all__ = ["PlanFit", "plan_fits", "round_events"]
 

@@ -55,7 +55,7 @@ class PolicyRefusal(VestryError):
 class SitePolicy(Section):
     """The rules of one site."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(default=1, description="Of this format.")
     tell_coordinator: Told = Field(
         default="rule",
         description="What a refusal tells the coordinator: nothing, the rule's name, or all of it.",
@@ -70,11 +70,11 @@ class SitePolicy(Section):
         default=(), description="Names of third-party tasks that may be imported."
     )
     allowed_initiators: tuple[str, ...] | None = Field(
-        default=None, description="Who may ask; None allows everybody."
+        default=None, description="Who may ask; default: everybody."
     )
     allowed_purposes: tuple[str, ...] | None = Field(
         default=None,
-        description="A study's purpose must be one of these, but for case and blanks; None allows any.",
+        description="A study's purpose must be one of these, but for case and blanks; default: any.",
     )
     max_rounds: int | None = Field(default=None, ge=1, description="Most rounds of one study.")
     min_cohort: int = Field(

@@ -41,7 +41,8 @@ def check(file: File = None, home: Home = DEFAULT_HOME, as_json: Json = False) -
     if as_json:
         print_json({"ok": True, "policy": policy.model_dump(mode="json"), "weak": weak})
         return
-    print_table(f"{path}: fine", ("what", "allowed"), in_words(policy))
+    say(f"{path}: fine")
+    print_table("", ("what", "allowed"), in_words(policy))
     for line in weak:
         say(f"weak: {line}")
 

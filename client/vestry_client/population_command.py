@@ -36,8 +36,8 @@ def register(
     if rules is None:
         known = ", ".join(policy.populations) or "none"
         raise HomeError(f"{site.policy}: declares no population '{name}'; declared: {known}")
-    population = population_of(name, rules)
     with site.open_ledger() as ledger:
+        population = population_of(name, rules, ledger.population(name))
         before = ledger.head
         ledger.register(population, amend=amend)
         wrote = ledger.head != before

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 
 from vestry_privacy.accounting import Adjacency, Event, epsilon
 from vestry_privacy.budget import Budget, BudgetError, filter_order
-from vestry_privacy.ledger_entries import Population
 from vestry_privacy.plan import PrivacyPlan, SamplingScheme, Unit
+from vestry_privacy.population import Population
 from vestry_strategies.schema import Section
 
 __all__ = ["BudgetRules", "DatasetRule", "PrivacyRules", "Window", "population_of"]
@@ -67,13 +67,16 @@ class BudgetRules(Section):
             raise ValueError(str(error).removeprefix("budget.")) from None
         return self
 
-    def for_ledger(self) -> Budget:
-        """The budget with its order chosen.
+    def for_ledger(self, registered: float | None = None) -> Budget:
+        """The budget with its order: the policy's, else the registered one, else a good one.
+
+        Args:
+            registered: order in the ledger, which stays once something was claimed.
 
         Raises:
             BudgetError: the order leaves nothing of it.
         """
-        order = filter_order(self.epsilon, self.delta) if self.order is None else self.order
+        order = self.order or registered or filter_order(self.epsilon, self.delta)
         return Budget(self.epsilon, self.delta, order, self.starts, self.ends)
 
     @property
@@ -207,18 +210,25 @@ class PrivacyRules(Section):
         }
 
 
-def population_of(name: str, rules: PrivacyRules) -> Population:
+def population_of(name: str, rules: PrivacyRules, registered: Population | None = None) -> Population:
     """What the ledger registers of a population's rules.
 
-    The unit column is the population's; a data set whose column has another name is the same population.
+    Args:
+        name: of the population.
+        rules: the population's own, not those of a data set whose unit column has another name.
+        registered: the population as the ledger has it; its order stays where the rules name none.
+
+    Raises:
+        BudgetError: the order leaves nothing of the budget.
     """
+    order = None if registered is None else registered.budget.order
     return Population(
         name=name,
         unit=rules.unit,
         unit_column=rules.unit_column,
         adjacency=rules.adjacency,
         persons=rules.persons,
-        budget=rules.budget.for_ledger(),
+        budget=rules.budget.for_ledger(order),
         guarantee=rules.guarantee,
     )
 

@@ -7,20 +7,21 @@ was answered gets the identical reply and is not charged again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from vestry_client.policy import PolicyRefusal, SitePolicy, check_privacy
-from vestry_client.privacy_rules import PrivacyRules
-from vestry_client.replies import PaidReply, Replies
+from vestry_client.privacy_rules import PrivacyRules, population_of
+from vestry_client.replies import PaidReply, Replies, ReplyError
 from vestry_privacy.accounting import Event
 from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.clipping import clip_vector
 from vestry_privacy.ledger import Ledger
 from vestry_privacy.ledger_entries import Purpose, StudyRef
+from vestry_privacy.ledger_state import PARTITIONS
 from vestry_privacy.noise import NoiseSource, SecureStream, SimulationStream, add_gaussian
 from vestry_privacy.plan import Partition, PrivacyPlan
 from vestry_privacy.release import noised_sum, person_vectors
@@ -50,6 +51,7 @@ class PrivateStudy:
         ledger: where it is charged.
         replies: paid replies.
         seed: for noise that protects nobody; None for cryptographic noise.
+        day: on which it was let in; the policy may expire.
     """
 
     study: StudySpec
@@ -61,6 +63,12 @@ class PrivateStudy:
     ledger: Ledger
     replies: Replies
     seed: int | None
+    day: date
+
+    @property
+    def current(self) -> bool:
+        """Was it let in today?"""
+        return self.day == _today()
 
     def source(self, purpose: str, round_number: int) -> NoiseSource:
         """Randomness of one release."""
@@ -85,6 +93,10 @@ class PrivateStudy:
         return float(persons)
 
 
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
 def approve(
     study: StudySpec,
     digest: str,
@@ -93,49 +105,65 @@ def approve(
     ledger: Ledger | None,
     replies: Replies,
     site: str,
+    secret: bytes,
 ) -> PrivateStudy:
     """Hold a study's whole cost, if policy and ledger allow it. No row is read.
 
     Raises:
         PolicyRefusal: the first broken rule.
         PlanError: the study's privacy parameters protect nobody here.
-        LedgerError: no budget is left, or the ledger is not fit to be written.
+        LedgerError: no budget is left, the ledger is not fit to be written, or it knows the population by
+            other rules than the policy.
     """
     spec = study.privacy
     population, rules = policy.rules_for(dataset)
     if ledger is None or spec is None:
         raise PolicyRefusal("privacy", "a study with [privacy]", "only with a privacy ledger at this site")
-    plan = study_plan(study, rules.persons)
+    plan = study_plan(study, rules.persons if rules.publish_persons else None)
     site_plan = site_level_plan(study)
     at_server = spec.site is not None and spec.site.noise_at == "server"
-    today = datetime.now(UTC).date()
+    today = _today()
     check_privacy(population, rules, plan, metrics=spec.metrics, today=today, noise_at_server=at_server)
-    partitions: tuple[Partition, ...] = ("train", "holdout")
-    details: dict[str, Any] = {
-        **rules.stamp(),
-        "noise": plan.noise,
-        "sampling": plan.sampling,
-        "clip": plan.clip,
-    }
-    if site_plan is not None and spec.site is not None:
+    registered = ledger.population(population)
+    if registered is not None:
+        ledger.register(population_of(population, policy.populations[population], registered))
+    split = canonical_hash("vestry-split-key/1", secret)
+    ledger.hold(
+        population,
+        StudyRef(digest, study.study.name, digest[:16]),
+        {partition: rules.charged(plan.events(partition)) for partition in PARTITIONS},
+        delta=plan.delta,
+        epsilon_cap=rules.study_limit,
+        details={**rules.stamp(), **_details(study, plan, site_plan), "split": split},
+        guarantee="none" if plan.guarantee == "none" else rules.guarantee,
+    )
+    _require_split(ledger, digest, split)
+    seed = derive_seed(study.seed, "simulated-noise", site) if plan.noise == "simulation" else None
+    return PrivateStudy(study, digest, population, rules, plan, site_plan, ledger, replies, seed, today)
+
+
+def _details(study: StudySpec, plan: PrivacyPlan, site_plan: PrivacyPlan | None) -> dict[str, Any]:
+    """Public values beside the events, for the record."""
+    details: dict[str, Any] = {"noise": plan.noise, "sampling": plan.sampling, "clip": plan.clip}
+    guarantee = study.privacy.site if study.privacy is not None else None
+    if site_plan is not None and guarantee is not None:
         details["second guarantee"] = {
             "unit": "site",
-            "noise_at": spec.site.noise_at,
+            "noise_at": guarantee.noise_at,
             "noise_multiplier": site_plan.noise_multiplier,
             "delta": site_plan.delta,
             "clip": site_plan.clip,
         }
-    ledger.hold(
-        population,
-        StudyRef(digest, study.study.name, digest[:16]),
-        {partition: rules.charged(plan.events(partition)) for partition in partitions},
-        delta=plan.delta,
-        epsilon_cap=rules.study_limit,
-        details=details,
-        guarantee="none" if plan.guarantee == "none" else rules.guarantee,
-    )
-    seed = derive_seed(study.seed, "simulated-noise", site) if plan.noise == "simulation" else None
-    return PrivateStudy(study, digest, population, rules, plan, site_plan, ledger, replies, seed)
+    return details
+
+
+def _require_split(ledger: Ledger, digest: str, split: str) -> None:
+    """The same split as when the study was let in: else a person could be trained on and held out."""
+    for entry in ledger.entries():
+        if entry.kind == "hold" and entry.study.study_hash == digest and entry.details.get("split") != split:
+            raise PolicyRefusal(
+                "privacy", "another split of persons", "the secret that this study began with"
+            )
 
 
 @dataclass(frozen=True)
@@ -176,14 +204,15 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
 
     Raises:
         LedgerError: no reservation, and then ``compute`` is not called.
-        ReplyError: the reply could not be kept; nothing may be sent, and the release counts as spent.
+        ReplyError: the reply could not be kept, or not read again; nothing may be sent, and the release
+            counts as spent.
 
     Guarantees:
         When ``compute`` begins, the charge is on the disk. When it fails, all of it counts as spent.
     """
-    kept = private.replies.find(kind, release.order)
-    if kept is not None and isinstance(kept.reply, kind):
-        return kept.reply
+    kept = _kept_reply(private, kind, release)
+    if kept is not None:
+        return kept
     (charged,) = private.rules.charged([release.event])
     reservation = private.ledger.reserve(
         private.digest, release.partition, release.purpose, release.round, charged, release.order
@@ -196,6 +225,19 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
         raise
     private.ledger.commit(reservation, charged.count, reply_hash=digest, model_hash=release.model)
     return reply
+
+
+def _kept_reply(private: PrivateStudy, kind: type[Reply], release: Release) -> Reply | None:
+    """The reply that was paid for; what the ledger knows nothing of is not looked for, and not sent."""
+    answer = private.ledger.answered(private.digest, release.purpose, release.round)
+    if answer is None or answer.order_hash != release.order:
+        return None
+    kept = private.replies.find(kind, release.order)
+    if kept is None or not isinstance(kept.reply, kind):
+        return None
+    if answer.state == "commit" and answer.reply_hash != kept.digest:
+        raise ReplyError("this site's kept reply is not the one that was paid for, and cannot be sent")
+    return kept.reply
 
 
 def release_sums(

@@ -1,11 +1,22 @@
-"""Orders of a study with [privacy]: what is computed between a reservation and its commit."""
+"""Orders of a study with [privacy]: what is computed between a reservation and its commit.
+
+An order is checked against the study before anything is charged, and by what is public only: whether an
+array of the coordinator's happens to fit the number of rows must not show.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
 
 from vestry_client.datasets import SiteData
-from vestry_client.evaluate import evaluate_bounded
+from vestry_client.evaluate import evaluate_bounded, predict
 from vestry_client.private import PrivateStudy, Release, bound_update, order_hash, pay, release_sums
 from vestry_client.site import Bench, Site, preprocessing_of
-from vestry_client.train import LocalResult, PersonRecords, train_locally
+from vestry_client.train import LocalResult, PersonRecords, TrainingDiverged, train_locally
+from vestry_privacy.coupling import RecordShape, check_coupling
 from vestry_privacy.errors import VestryError
+from vestry_privacy.ledger_state import PARTITIONS
 from vestry_strategies.orders import (
     EvaluateOrder,
     EvaluateReply,
@@ -16,6 +27,10 @@ from vestry_strategies.orders import (
 )
 from vestry_strategies.parameters import model_hash
 from vestry_strategies.private_plan import releases_statistics
+from vestry_strategies.rows import DataError
+from vestry_strategies.study import StudyMismatch
+from vestry_strategies.sums import Arrays
+from vestry_strategies.task import Design, Examples
 
 __all__ = ["private_reply"]
 
@@ -31,13 +46,86 @@ def private_reply(
     Guarantees:
         Nothing that depends on data leaves without a reservation in the ledger that was durable before.
     """
+    _check_place(bench, order)
     private = site.private(bench)
-    data = site.data(bench)
+    data = _data(site, bench, private)
+    if not isinstance(order, StatisticsOrder):
+        _check_arrays(bench, data.train, order.preprocessing)
     if isinstance(order, StatisticsOrder):
         return _statistics(site, bench, private, data, order)
     if isinstance(order, TrainOrder):
         return _train(site, bench, private, data, order)
     return _evaluate(site, bench, private, data, order)
+
+
+def _data(site: Site, bench: Bench, private: PrivateStudy) -> SiteData:
+    """The rows; a site that cannot use them does not keep the budget that it holds for nothing."""
+    try:
+        return site.data(bench)
+    except DataError:
+        if not any(private.ledger.spent(bench.digest, part) for part in PARTITIONS):
+            private.ledger.release(bench.digest)
+            site.forget(bench.digest)
+        raise
+
+
+def _check_place(bench: Bench, order: StatisticsOrder | TrainOrder | EvaluateOrder) -> None:
+    """Refuse an order that is no part of the study, before it is charged.
+
+    Raises:
+        StudyMismatch: the round is none of the study's, or the model is not the study's.
+    """
+    if isinstance(order, StatisticsOrder):
+        return
+    rounds, number = bench.study.training.rounds, order.round
+    if type(number) is not int or not 1 <= number <= rounds:
+        raise StudyMismatch(f"order.round: the study has rounds 1 to {rounds}")
+    every = bench.study.evaluation.every
+    if isinstance(order, EvaluateOrder) and number % every and number != rounds:
+        raise StudyMismatch(f"order.round={number}: the study evaluates every {every} rounds and at the end")
+    model, size = order.model, bench.flat.layout.size
+    if model.dtype != np.float32 or model.shape != (size,) or not np.isfinite(model).all():
+        raise StudyMismatch(f"order.model: the study's model is {size} finite float32 values")
+
+
+def _check_arrays(bench: Bench, design: Design, preprocessing: Arrays) -> None:
+    """Refuse a preprocessing, network or losses that would fail in training, by rows that are made up.
+
+    Arrays with a row dimension would fit one number of rows only, and so tell it; no and two rows both pass
+    only where there is no such dimension. An error in training would tell whether anybody was drawn.
+
+    Raises:
+        StudyMismatch: the arrays are not those of the study.
+        UnsupportedLayer, CoupledRecords: the network or its losses couple records.
+    """
+    _made_up(bench, design, preprocessing, 0)
+    examples = _made_up(bench, design, preprocessing, 2)
+    if bench.study.privacy is None or bench.study.privacy.unit == "site":
+        return
+    device = bench.flat.weights.device
+    inputs, targets = torch.from_numpy(examples.inputs), torch.from_numpy(examples.targets)
+    shape = RecordShape.of(inputs.to(device), targets.to(device))
+    if shape not in bench.probed:
+        check_coupling(bench.flat.module, partial(bench.task.losses, bench.study), shape)
+        bench.probed.add(shape)
+
+
+def _made_up(bench: Bench, design: Design, preprocessing: Arrays, rows: int) -> Examples:
+    """So many rows of zeros, of the design's shapes, that went through preprocessing and network."""
+    zeros = Design(
+        np.zeros((rows, *design.inputs.shape[1:]), dtype=design.inputs.dtype),
+        np.zeros(rows, dtype=design.targets.dtype),
+        np.arange(rows, dtype=np.int64),
+    )
+    try:
+        with np.errstate(all="ignore"):
+            examples = bench.task.features.encode(bench.study, preprocessing, zeros)
+        if len(examples.inputs) == len(examples.targets) == rows:
+            predict(bench.study, bench.task, bench.flat, examples)
+            return examples
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        pass
+    raise StudyMismatch("order.preprocessing: its arrays are not those of the study")
 
 
 def _statistics(
@@ -77,7 +165,7 @@ def _train(site: Site, bench: Bench, private: PrivateStudy, data: SiteData, orde
         result = _local_steps(site, bench, private, data, order)
         update = bound_update(private, result.update, order.round)
         spent = tuple(event.model_dump_json() for event in private.ledger.spent(bench.digest, "train"))
-        return TrainReply(site.name, order.round, update, private.weight, None, result.steps, spent)
+        return TrainReply(site.name, order.round, update, private.weight, None, steps, spent)
 
     return pay(private, TrainReply, release, compute)
 
@@ -88,22 +176,31 @@ def _local_steps(
     states = site.own_states(bench.digest)
     preprocessing = preprocessing_of(bench, data, order.preprocessing)
     persons: PersonRecords | None = None
+    examples = data.examples(bench.study, bench.task, preprocessing)
     if private.plan.unit != "site":
         seed = private.noise_seed("train", order.round)
-        persons = PersonRecords(private.plan.mechanism(seed), data.train_owners)
-    result = train_locally(
-        bench.study,
-        bench.task,
-        bench.strategy,
-        bench.flat,
-        site.name,
-        order.round,
-        data.examples(bench.study, bench.task, preprocessing),
-        order.model,
-        order.shared,
-        states.before(order.round),
-        persons,
-    )
+        persons = PersonRecords(private.plan.mechanism(seed), data.train_owners, probed=True)
+    try:
+        result = train_locally(
+            bench.study,
+            bench.task,
+            bench.strategy,
+            bench.flat,
+            site.name,
+            order.round,
+            examples,
+            order.model,
+            order.shared,
+            states.before(order.round),
+            persons,
+        )
+    except TrainingDiverged:
+        if private.plan.unit != "site":
+            raise  # of noised gradients, so it tells nothing more
+        size = len(order.model) + bench.strategy.extra(bench.flat.layout.trainable)
+        result = LocalResult(
+            np.zeros(size, dtype=np.float32), None, 0
+        )  # as clipping does to what is not finite
     states.keep(order.round, order.finished, result.state)
     return result
 

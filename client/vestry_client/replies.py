@@ -1,7 +1,8 @@
 """Replies that were paid for, kept until the next round: a duplicate order gets the identical bytes.
 
 An order that was answered under a privacy ledger is never computed again: a second answer would be a second
-look at the data. The reply is on the disk before the ledger's commit, and both before it is sent.
+look at the data. The reply is on the disk before the ledger's commit, and both before it is sent. A file is
+the digest of what follows, then safetensors, which would not notice a changed bit by themselves.
 
     VestryError
     └── ReplyError    the site's disk refuses, or a kept reply is damaged
@@ -25,6 +26,7 @@ __all__ = ["KeptReply", "PaidReply", "Replies", "ReplyError"]
 PaidReply = StatisticsReply | TrainReply | EvaluateReply
 _KINDS = {kind.__name__: kind for kind in (StatisticsReply, TrainReply, EvaluateReply)}
 _VERSION = 1
+_DIGITS = 64
 
 
 class ReplyError(VestryError):
@@ -69,18 +71,18 @@ class Replies:
         kind = type(reply).__name__
         content = _encode(order_hash, reply)
         if self._folder is None:
-            self._memory[kind] = content
+            self._memory[kind] = _digest(content).encode() + content
             return _digest(content)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._folder / f"{kind}.safetensors", content)
+            write_atomically(self._folder / f"{kind}.reply", _digest(content).encode() + content)
         except OSError as error:
             raise ReplyError(
                 f"this site cannot keep its reply ({error.strerror}); make room: nothing was sent"
             ) from None
         return _digest(content)
 
-    def find(self, kind: type[PaidReply], order_hash: str) -> KeptReply | None:
+    def find(self, kind: type[object], order_hash: str) -> KeptReply | None:
         """The kept reply to an order; None where another one is kept, or none.
 
         Raises:
@@ -89,14 +91,14 @@ class Replies:
         content = self._read(kind.__name__)
         if content is None:
             return None
-        kept = _decode(content)
+        kept = _decode(content[:_DIGITS], content[_DIGITS:])
         return kept if kept.order_hash == order_hash else None
 
     def _read(self, kind: str) -> bytes | None:
         if self._folder is None:
             return self._memory.get(kind)
         try:
-            return (self._folder / f"{kind}.safetensors").read_bytes()
+            return (self._folder / f"{kind}.reply").read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -123,11 +125,13 @@ def _encode(order_hash: str, reply: PaidReply) -> bytes:
     return save(tensors, metadata={"vestry": json.dumps(plain, sort_keys=True)})
 
 
-def _decode(content: bytes) -> KeptReply:
+def _decode(digest: bytes, content: bytes) -> KeptReply:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
+        if digest != _digest(content).encode():
+            raise ValueError("the digest is of something else")
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
         plain = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["vestry"])

@@ -1,6 +1,5 @@
 """One site as its handlers know it, and what a process needs for a study whichever site it works for."""
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -8,15 +7,16 @@ from functools import lru_cache
 import numpy as np
 
 from vestry_client.datasets import SiteData, open_data
-from vestry_client.policy import SitePolicy
+from vestry_client.policy import PolicyRefusal, SitePolicy
 from vestry_client.private import PrivateStudy, approve
 from vestry_client.replies import Replies
 from vestry_client.state import SiteStates
 from vestry_client.train import choose_device
+from vestry_privacy.coupling import RecordShape
 from vestry_privacy.gradients import check_layers
 from vestry_privacy.ledger import Ledger
 from vestry_strategies.parameters import FlatModel
-from vestry_strategies.rows import Rows
+from vestry_strategies.rows import DataError, Rows
 from vestry_strategies.strategies import build_strategy
 from vestry_strategies.strategy import Strategy
 from vestry_strategies.study import StudySpec, study_from_json
@@ -39,7 +39,9 @@ class Site:
         states: gives the place of the site's own arrays in a study, by the study's hash.
         dataset: name of the data in the policy.
         ledger: where privacy is charged; without one no study with [privacy] is let in.
-        secret: key of the split of persons; never leaves the site.
+        secret: key of the split of persons; never leaves the site, and must outlive the process: with
+            another one a person would change sides in the middle of a study. Without one no study with
+            [privacy] is let in.
         replies: gives the place of paid replies in a study, by the study's hash.
     """
 
@@ -49,7 +51,7 @@ class Site:
     states: Callable[[str], SiteStates] = lambda study_hash: SiteStates()
     dataset: str = "data"
     ledger: Ledger | None = None
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    secret: bytes = field(default=b"", repr=False)
     replies: Callable[[str], Replies] = lambda study_hash: Replies()
     _data: dict[str, SiteData] = field(default_factory=dict, repr=False)
     _states: dict[str, SiteStates] = field(default_factory=dict)
@@ -59,12 +61,14 @@ class Site:
         """This site's rows for a study, read and checked once.
 
         Raises:
-            DataError: the rows break the contract, or there are none.
+            DataError: the rows break the contract, or there are none; under [privacy] see
+                :func:`~vestry_client.datasets.open_data`, or there are more persons than declared.
             PolicyRefusal: without [privacy], there are fewer than the policy demands.
 
         Guarantees:
-            Under [privacy] a site with fewer persons than its policy demands goes on without its rows, so
-            that only noise leaves: a refusal would tell their number.
+            Under [privacy] a site whose declared number of persons is below what its policy demands goes on
+            without its rows, so that only noise leaves. Persons are not counted for that: the step from all
+            rows to none would tell the person who makes the difference.
         """
         found = self._data.get(bench.digest)
         if found is not None:
@@ -73,10 +77,22 @@ class Site:
         found = open_data(study, bench.task, self.name, lambda: self.load(study, bench.task), self.secret)
         if study.privacy is None:
             self.policy.check_examples(len(found.train))
-        elif found.persons < self.policy.rules_for(self.dataset)[1].min_units:
-            found = _without_rows(found)
+        else:
+            found = self._declared(found)
         self._data[bench.digest] = found
         return found
+
+    def _declared(self, data: SiteData) -> SiteData:
+        """Hold the rows against what the policy declares of their persons."""
+        _, rules = self.policy.rules_for(self.dataset)
+        if rules.unit == "site" or rules.persons is None:
+            return data
+        if data.persons > rules.persons and rules.adjacency == "zero-out":
+            raise DataError(
+                "the data hold more persons than their population declares; declare a larger number and "
+                "amend the population in the ledger"
+            )
+        return _without_rows(data) if rules.persons < rules.min_units else data
 
     def own_states(self, digest: str) -> SiteStates:
         """Arrays that this site keeps between the rounds of a study."""
@@ -85,16 +101,25 @@ class Site:
         return self._states[digest]
 
     def private(self, bench: "Bench") -> PrivateStudy:
-        """A study with [privacy], let in by policy and ledger; held once.
+        """A study with [privacy], let in by policy and ledger; held once, asked again every day.
 
         Raises:
             PolicyRefusal, PlanError, LedgerError: it is not let in.
         """
         found = self._private.get(bench.digest)
-        if found is None:
-            replies = self.replies(bench.digest)
+        if found is None or not found.current:
+            if not self.secret:
+                raise PolicyRefusal("privacy", "a split of persons", "only with a secret of this site")
+            replies = self.replies(bench.digest) if found is None else found.replies
             found = approve(
-                bench.study, bench.digest, self.dataset, self.policy, self.ledger, replies, self.name
+                bench.study,
+                bench.digest,
+                self.dataset,
+                self.policy,
+                self.ledger,
+                replies,
+                self.name,
+                self.secret,
             )
             self._private[bench.digest] = found
         return found
@@ -112,13 +137,23 @@ def _without_rows(data: SiteData) -> SiteData:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a process needs for a study, whichever site it works for."""
+    """What a process needs for a study, whichever site it works for.
+
+    Attributes:
+        study: the study.
+        digest: its hash.
+        task: its functions.
+        strategy: both halves.
+        flat: the network.
+        probed: shapes of records for which network and losses are known not to couple records.
+    """
 
     study: StudySpec
     digest: str
     task: Task
     strategy: Strategy
     flat: FlatModel
+    probed: set[RecordShape] = field(default_factory=set, compare=False)
 
 
 @lru_cache(maxsize=4)

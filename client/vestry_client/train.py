@@ -41,10 +41,12 @@ class PersonRecords:
     Attributes:
         mechanism: sampler, clip and noise, from the study's plan.
         owners: (n,) number of each example's privacy unit.
+        probed: network and losses are known not to couple records.
     """
 
     mechanism: Mechanism
     owners: Indexes
+    probed: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def train_locally(
         else:
             loss, steps = None, _private_steps(study, task, flat, rule, optimizer, examples, private)
     end = rule.finish(flat.weights.detach(), steps) if rule is not None else LocalEnd()
-    update = np.concatenate([flat.read() - model, end.extra])
+    moved = flat.read() - model
+    if private is not None:
+        moved[flat.layout.trainable :] = 0.0  # a layer's own averages over the data have no noise
+    update = np.concatenate([moved, end.extra])
     if not np.isfinite(loss or 0.0) or not np.isfinite(update).all():
         raise TrainingDiverged(
             f"the loss or the model is not finite in round {round_number}; lower training.learning_rate "
@@ -193,6 +198,7 @@ def _private_steps(
         group_units(private.owners),
         physical_batch=_PHYSICAL_BATCH,
         autocast=_autocast(study, flat.weights.device),
+        checked=private.probed,
     )
     steps = study.training.local_steps or 0
     for _ in range(steps):

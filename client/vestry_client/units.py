@@ -10,6 +10,7 @@ import hmac
 import numpy as np
 from numpy.typing import NDArray
 
+from vestry_client.dataset_file import one_spelling
 from vestry_strategies.recipe import PrivacySpec
 from vestry_strategies.rows import ContractViolation, Indexes, Rows
 from vestry_strategies.task import Design, Task
@@ -20,7 +21,7 @@ ROW = "row"
 """In place of a column's name: every row is declared to be another person."""
 
 Owners = tuple[Indexes, list[str]]
-"""((n,) number of each example's owner, the owners' identifiers in the order of these numbers)."""
+"""((n,) number of each example's owner, the identifiers of all persons of the file in that order)."""
 
 
 def read_owners(privacy: PrivacySpec, task: Task, rows: Rows, design: Design) -> Owners:
@@ -35,16 +36,21 @@ def read_owners(privacy: PrivacySpec, task: Task, rows: Rows, design: Design) ->
     Raises:
         DataFileError: there is no such column.
         ContractViolation: a row without an identifier; the message holds no value.
+
+    Guarantees:
+        Persons and refusals are of the file and its column alone, whatever rows a study chooses. An
+        identifier has one spelling, the one by which the ledger compares populations.
     """
     if privacy.unit != "patient" or privacy.unit_column in {None, ROW}:
-        return np.arange(len(design), dtype=np.int64), [str(row) for row in design.kept.tolist()]
+        return design.kept.astype(np.int64), [str(row) for row in range(len(rows))]
     column = str(privacy.unit_column)
-    texts = task.features.column(rows, column)[design.kept]
-    missing = int((np.char.strip(texts.astype(np.str_)) == "").sum())
+    texts, places = np.unique(task.features.column(rows, column), return_inverse=True)
+    spelt = np.array([one_spelling(str(text)) for text in texts], dtype=np.str_)
+    missing = int((spelt[places] == "").sum())
     if missing:
         raise ContractViolation(column, "an identifier of the patient in every row", missing)
-    names, numbers = np.unique(texts, return_inverse=True)
-    return numbers.astype(np.int64), [str(name) for name in names]
+    names, numbers = np.unique(spelt, return_inverse=True)
+    return numbers[places][design.kept].astype(np.int64), [str(name) for name in names]
 
 
 def split_persons(owners: Owners, key: bytes, share: float) -> NDArray[np.bool_]:

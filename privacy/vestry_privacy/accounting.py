@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from vestry_privacy.errors import VestryError
 from vestry_privacy.events import Event, GaussianRelease, PoissonGaussian, TruncatedPoissonGaussian
+from vestry_privacy.loss_distributions import loss_epsilon
 
 __all__ = [
     "AccountantName",
@@ -132,12 +133,7 @@ def _epsilon(
             return coarse
         if accountant == "prv":
             return _prv(events, delta)
-        from dp_accounting.pld import PLDAccountant
-
-        composed = PLDAccountant(_relation(adjacency))
-        for event in events:
-            composed.compose(_dp_event(event), event.count)
-        return float(composed.get_epsilon(delta))
+        return loss_epsilon(events, delta, adjacency)
 
 
 def _rdp(events: Sequence[Event], delta: float) -> float:
@@ -165,32 +161,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.disabled = before
-
-
-def _relation(adjacency: Adjacency) -> Any:
-    from dp_accounting import NeighboringRelation
-
-    if adjacency == "zero-out":
-        return NeighboringRelation.REPLACE_SPECIAL
-    return NeighboringRelation.ADD_OR_REMOVE_ONE
-
-
-def _dp_event(event: Event) -> Any:
-    import dp_accounting
-
-    gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
-    if isinstance(event, GaussianRelease):
-        return gaussian
-    if isinstance(event, PoissonGaussian):
-        if event.sampling_probability == 1:
-            return gaussian
-        return dp_accounting.PoissonSampledDpEvent(event.sampling_probability, gaussian)
-    return dp_accounting.dp_event.TruncatedSubsampledGaussianDpEvent(
-        dataset_size=event.persons,
-        sampling_probability=event.sampling_probability,
-        truncated_batch_size=event.cap,
-        noise_multiplier=event.noise_multiplier,
-    )
 
 
 def _prv(events: Sequence[Event], delta: float) -> float:
@@ -338,16 +308,13 @@ def _renyi_curve(event: Event, orders: tuple[float, ...]) -> NDArray[np.float64]
         full = alpha / (2 * np.float64(event.noise_multiplier) ** 2)
         if isinstance(event, GaussianRelease) or event.sampling_probability == 1:
             return event.count * full
+        import dp_accounting
         from dp_accounting.rdp import RdpAccountant
 
         q = event.sampling_probability
-        accountant = RdpAccountant(orders, _relation("zero-out"))
-        accountant.compose(
-            _dp_event(
-                PoissonGaussian(noise_multiplier=event.noise_multiplier, sampling_probability=q, count=1)
-            ),
-            1,
-        )
+        accountant = RdpAccountant(orders, dp_accounting.NeighboringRelation.REPLACE_SPECIAL)
+        gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+        accountant.compose(dp_accounting.PoissonSampledDpEvent(q, gaussian))
         step: NDArray[np.float64] = accountant.rdp
         if isinstance(event, TruncatedPoissonGaussian):
             from scipy.stats import binom

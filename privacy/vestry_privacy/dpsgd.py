@@ -4,6 +4,12 @@ Source: Abadi et al., CCS 2016, arXiv:1607.00133, algorithm 1, with persons in p
 sampling as in McMahan et al., ICLR 2018, arXiv:1710.06963). Sampler, clip and noise come from one
 :class:`~vestry_privacy.plan.Mechanism`; nothing here chooses a privacy parameter.
 
+Float results depend in their last bits on the shape of a batch, and hostile weights can blow these bits up to
+the size of gradients. So with a public number of places every drawn place takes a row, vacant ones a row
+of zeros whose part is exactly zero, in random order: taking a person of one record out leaves the rows
+of all others bit for bit as they were. Where a person has several records, or the number of persons is not
+public, the others move by float rounding.
+
     VestryError
     └── UnitError    the records do not fit the declared persons
 """
@@ -16,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vestry_privacy.coupling import RecordShape, check_coupling
 from vestry_privacy.errors import VestryError
 from vestry_privacy.gradients import Losses, UnitBatch, unit_gradients
 from vestry_privacy.noise import add_gaussian
@@ -24,6 +31,8 @@ from vestry_privacy.plan import Mechanism
 __all__ = ["PrivateSteps", "UnitError", "UnitRecords", "group_units"]
 
 Indexes = NDArray[np.int64]
+_UNKNOWN_PERSONS = 1 << 20
+"""Sets the noise's grid where the number of persons is not public: it shows in the result."""
 
 
 class UnitError(VestryError):
@@ -73,10 +82,12 @@ class PrivateSteps:
         records: who owns which record.
         physical_batch: most records in one forward pass; has no influence on the result.
         autocast: mixed precision of the forward pass; None for none.
+        checked: :func:`~vestry_privacy.coupling.check_coupling` has passed this network and these losses.
 
     Raises:
-        UnitError: more units than the plan's public number.
-        UnsupportedLayer: a layer couples records.
+        UnitError: more units than the plan's public number, or owners that do not fit inputs and targets.
+        UnsupportedLayer: a layer couples records, or its gradient cannot be split.
+        CoupledRecords: the losses couple records.
     """
 
     def __init__(
@@ -89,18 +100,23 @@ class PrivateSteps:
         records: UnitRecords,
         physical_batch: int = 512,
         autocast: torch.autocast | None = None,
+        checked: bool = False,
     ) -> None:
+        if not len(inputs) == len(targets) == len(records.order) == records.starts[-1]:
+            raise UnitError("inputs, targets and owners must be of the same number of records")
         if mechanism.slots is not None and records.units > mechanism.slots:
             raise UnitError(
                 f"the data hold more persons than the public number {mechanism.slots} of their population; "
                 "register a larger number"
             )
         self._gradients = unit_gradients(module, losses, autocast)
+        if not checked:
+            check_coupling(module, losses, RecordShape.of(inputs, targets))
         self._mechanism = mechanism
         self._inputs, self._targets, self._records = inputs, targets, records
         self._physical = physical_batch
         self._counts = np.diff(records.starts)
-        self._size = sum(p.numel() for p in module.parameters())
+        self._size = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self.taken = 0
 
     def gradient(self) -> torch.Tensor:
@@ -114,37 +130,48 @@ class PrivateSteps:
         rule = self._mechanism
         slots = rule.slots if rule.slots is not None else self._records.units
         drawn = rule.sampler.draw(slots, rule.source)
+        drawn = drawn[np.argsort(rule.source.uniforms(len(drawn)), kind="stable")]
         total = torch.zeros(self._size, dtype=torch.float64, device=self._inputs.device)
-        for batch in self._micro_batches(drawn[drawn < self._records.units]):
+        for batch in self._micro_batches(drawn):
             total += self._gradients.clipped_sum(batch, rule.clip).total
-        summed = total.cpu().numpy()
-        noisy = add_gaussian(summed, rule.clip, rule.noise_multiplier, rule.source, max(slots, 1))
+        persons = rule.slots if rule.slots is not None else _UNKNOWN_PERSONS
+        noisy = add_gaussian(total.cpu().numpy(), rule.clip, rule.noise_multiplier, rule.source, persons)
         self.taken += 1
         mean = torch.from_numpy((noisy / rule.normaliser).astype(np.float32))
         return mean.to(self._inputs.device)
 
-    def _micro_batches(self, units: Indexes) -> Iterator[UnitBatch]:
-        """Whole units, so many that their records fit."""
-        counts = np.minimum(self._counts[units], self._mechanism.max_records)
+    def _micro_batches(self, places: Indexes) -> Iterator[UnitBatch]:
+        """Whole units, so many that their records fit; none where only vacant places are left."""
+        held = places < self._records.units
+        counts = np.ones(len(places), dtype=np.int64)
+        counts[held] = np.minimum(self._counts[places[held]], self._mechanism.max_records)
         begin = 0
-        while begin < len(units):
+        while begin < len(places):
             ends = np.cumsum(counts[begin:])
-            size = max(1, int(np.searchsorted(ends, self._physical, side="right")))
-            yield self._batch(units[begin : begin + size])
-            begin += size
+            end = begin + max(1, int(np.searchsorted(ends, self._physical, side="right")))
+            if held[begin:end].any():
+                yield self._batch(places[begin:end], held[begin:end], counts[begin:end])
+            begin = end
 
-    def _batch(self, units: Indexes) -> UnitBatch:
-        starts, counts = self._records.starts[units], self._counts[units]
-        if (counts == 1).all():
-            rows, of = self._records.order[starts], np.arange(len(units))
+    def _batch(self, places: Indexes, held: NDArray[np.bool_], counts: Indexes) -> UnitBatch:
+        of = np.repeat(np.arange(len(places)), counts)
+        present = held[of]
+        rows = np.zeros(len(of), dtype=np.int64)
+        units = places[held]
+        starts = self._records.starts[units]
+        if (self._counts[units] == 1).all():
+            rows[present] = self._records.order[starts]
         else:
-            chosen = [self._choose(start, count) for start, count in zip(starts, counts, strict=True)]
-            rows = np.concatenate(chosen)
-            of = np.repeat(np.arange(len(units)), [len(part) for part in chosen])
+            pairs = zip(starts, self._counts[units], strict=True)
+            rows[present] = np.concatenate([self._choose(start, count) for start, count in pairs])
         device = self._inputs.device
-        index = torch.from_numpy(rows).to(device)
-        unit = torch.from_numpy(of.astype(np.int64)).to(device)
-        return UnitBatch(self._inputs[index], self._targets[index], unit, len(units))
+        index, unit = torch.from_numpy(rows).to(device), torch.from_numpy(of).to(device)
+        inputs, targets = self._inputs[index], self._targets[index]
+        if held.all():
+            return UnitBatch(inputs, targets, unit, len(places))
+        absent = torch.from_numpy(~present).to(device)
+        inputs[absent], targets[absent] = 0, 0
+        return UnitBatch(inputs, targets, unit, len(places), torch.from_numpy(~held).to(device))
 
     def _choose(self, start: int, count: int) -> Indexes:
         """At most ``max_records`` of a unit, drawn with fresh randomness and nobody else's data."""

@@ -1,31 +1,45 @@
 """Clipped sums of per-unit gradients: own kernels for dense and convolutional layers, Opacus for the rest.
 
-A layer's gradient for one record is the product of what came in and what flows back. For Linear, and for
-Conv2d as a Linear over patches, the norm follows from these two without a second backward pass, and the
-clipped sum is the ordinary weight gradient of factor-weighted records (Lee and Kifer, PoPETs 2021,
-arXiv:2009.03106; Li et al., ICLR 2022, arXiv:2110.05679). Any other layer goes through the hooks of Opacus
-(Yousefpour et al., arXiv:2109.12298) in unwrapped mode.
+For Linear and plain Conv2d the norms and the clipped sum follow from what comes in and what flows back
+(``vestry_privacy.kernels``). Any other layer goes through the hooks of Opacus (Yousefpour et al.,
+arXiv:2109.12298) in unwrapped mode; they are there during one pass only. ``vestry_privacy.coupling``
+probes a network and its losses before a trainer uses them.
 
     VestryError
-    └── UnsupportedLayer    a layer that couples the records of a batch, or that nothing here can split
+    ├── UnsupportedLayer    a layer that couples the records of a batch, or that nothing here can split
+    └── CoupledRecords      losses or outputs that are not each of its own record only
 
-Symbols: R records, U units, T positions (time steps, patches), a inputs (R, T, in), g gradients of the
-outputs (R, T, out).
+Symbols: R records, U units.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from vestry_privacy.clipping import clip_factors
 from vestry_privacy.errors import VestryError
+from vestry_privacy.kernels import (
+    LayerFlow,
+    Owners,
+    add_up,
+    dropped,
+    layer_flow,
+    owners,
+    row_squares,
+    squared_norms,
+    weighted_products,
+    weighted_sum,
+)
 
 __all__ = [
     "ClippedSum",
+    "CoupledRecords",
     "Losses",
     "UnitBatch",
     "UnitGradients",
@@ -39,24 +53,28 @@ __all__ = [
 Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs (R, k), targets (R,)) -> loss of each record, shape (R,), from its own record only."""
 
-_COUPLING = {
-    "BatchNorm": "use GroupNorm or LayerNorm",
-    "InstanceNorm": "use GroupNorm",
-    "LocalResponseNorm": "use GroupNorm",
-}
+_COUPLING = {"BatchNorm": "use GroupNorm or LayerNorm"}
 _UNSPLITTABLE = {
     "LSTM": "use opacus.layers.DPLSTM",
     "GRU": "use opacus.layers.DPGRU",
     "RNN": "use opacus.layers.DPRNN",
     "MultiheadAttention": "use opacus.layers.DPMultiheadAttention",
+    "EmbeddingBag": "use Embedding and sum",
 }
+_ALIEN = "does not keep one row per record in the order of the batch"
 
 
 class UnsupportedLayer(VestryError):
     """No unit's share in this layer's gradient can be bounded."""
 
-    def __init__(self, name: str, layer: nn.Module, why: str, instead: str) -> None:
-        super().__init__(f"model layer '{name}' ({type(layer).__name__}): {why}; {instead}")
+    @classmethod
+    def of(cls, name: str, layer: nn.Module, why: str, instead: str) -> "UnsupportedLayer":
+        """Name the layer, the problem and the way out."""
+        return cls(f"model layer '{name or 'model'}' ({type(layer).__name__}): {why}; {instead}")
+
+
+class CoupledRecords(VestryError):
+    """One record's loss depends on the others in its batch, so nobody's share is bounded."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +86,14 @@ class UnitBatch:
         targets: (R,).
         unit: (R,) int64, which unit of the batch a record belongs to.
         units: U.
+        vacant: (U,) bool, units that stand for nobody: their part is exactly zero. None for none.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
     unit: torch.Tensor
     units: int
+    vacant: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,9 @@ class ClippedSum:
     """A sum over units.
 
     Attributes:
-        total: (trainable,) sum of clipped gradients, in the order of ``module.parameters()``.
-        squared_norms: (U,) of the gradients before clipping; never leaves the trainer.
+        total: (trainable,) float64 sum of clipped gradients, in the order of ``module.parameters()``,
+            those that are not trained left out.
+        squared_norms: (U,) float64 of the gradients before clipping; never leaves the trainer.
     """
 
     total: torch.Tensor
@@ -95,14 +116,19 @@ class UnitGradients(Protocol):
     def clipped_sum(self, batch: UnitBatch, clip: float) -> ClippedSum:
         """Sum the clipped mean gradients of the batch's units.
 
+        Raises:
+            UnsupportedLayer: a layer was used in a way that cannot be split.
+            CoupledRecords: the losses are not one per record.
+
         Guarantees:
-            Each unit's part has an L2 norm of at most ``clip``.
+            Each unit's part has an L2 norm of at most ``clip``. Gradients, hooks and modes of the network
+            are as before, also after an exception.
         """
         ...
 
 
 def check_layers(module: nn.Module) -> None:
-    """Refuse a network whose layers mix the records of a batch.
+    """Refuse a network with layers that are known to mix the records of a batch.
 
     Raises:
         UnsupportedLayer: names the layer and what to use instead.
@@ -112,13 +138,10 @@ def check_layers(module: nn.Module) -> None:
         for part, instead in _COUPLING.items():
             if part in kind:
                 why = "mixes the records of a batch, so that no person's share is bounded"
-                raise UnsupportedLayer(name or "model", layer, why, instead)
+                raise UnsupportedLayer.of(name, layer, why, instead)
         if type(layer).__module__.startswith("torch.nn") and kind in _UNSPLITTABLE:
             why = "its gradient cannot be split by record"
-            raise UnsupportedLayer(name or "model", layer, why, _UNSPLITTABLE[kind])
-        if any(buffer.is_floating_point() for buffer in layer.buffers(recurse=False)):
-            why = "keeps statistics of the data in a buffer, which no clipping reaches"
-            raise UnsupportedLayer(name or "model", layer, why, "use a layer without buffers")
+            raise UnsupportedLayer.of(name, layer, why, _UNSPLITTABLE[kind])
 
 
 def unit_gradients(
@@ -130,7 +153,7 @@ def unit_gradients(
         UnsupportedLayer: no way fits.
     """
     check_layers(module)
-    if _only_kernels(module):
+    if _unfit(module) is None:
         return kernel_gradients(module, losses, autocast)
     return hook_gradients(module, losses, autocast)
 
@@ -138,212 +161,220 @@ def unit_gradients(
 def kernel_gradients(
     module: nn.Module, losses: Losses, autocast: torch.autocast | None = None
 ) -> UnitGradients:
-    """Own kernels; for networks whose parameters all lie in Linear and plain Conv2d layers."""
+    """Own kernels, for networks whose trained parameters all lie in Linear and plain Conv2d layers.
+
+    Raises:
+        UnsupportedLayer: names another layer.
+    """
+    unfit = _unfit(module)
+    if unfit is not None:
+        raise UnsupportedLayer.of(*unfit, "has no kernel of our own", "use unit_gradients")
     return _Kernels(module, losses, autocast)
 
 
 def hook_gradients(
     module: nn.Module, losses: Losses, autocast: torch.autocast | None = None
 ) -> UnitGradients:
-    """The hooks of Opacus, for any layer that it can split."""
+    """The hooks of Opacus, for any layer that it can split.
+
+    Raises:
+        UnsupportedLayer: Opacus can never split this layer.
+    """
     return _Hooks(module, losses, autocast)
 
 
-def _only_kernels(module: nn.Module) -> bool:
+def _trained(layer: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
+
+
+def _unfit(module: nn.Module) -> tuple[str, nn.Module] | None:
+    """The first layer with trained parameters that the kernels cannot take."""
     seen: set[int] = set()
-    for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if not own:
+    for name, layer in module.named_modules():
+        if not _trained(layer):
             continue
-        if any(id(parameter) in seen for parameter in own):
-            return False  # tied weights: two layers, one gradient
-        seen.update(id(parameter) for parameter in own)
-        if isinstance(layer, nn.Linear):
-            continue
-        plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
-        if not plain or isinstance(layer.padding, str):
-            return False
-    return True
+        own = dict(layer.named_parameters(recurse=False))
+        tied = any(id(parameter) in seen for parameter in own.values())  # two layers, one gradient
+        seen.update(id(parameter) for parameter in own.values())
+        # A subclass may compute something else; a weight norm takes the weight's name away.
+        plain = type(layer) is nn.Linear or (type(layer) is nn.Conv2d and _by_patches(layer))
+        if tied or not plain or own.keys() - {"bias"} != {"weight"}:
+            return name or "model", layer
+    return None
 
 
-def _weighted_losses(
-    module: nn.Module, losses: Losses, autocast: torch.autocast | None, batch: UnitBatch
+def _by_patches(layer: nn.Conv2d) -> bool:
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _weighted_loss(
+    module: nn.Module, losses: Losses, autocast: torch.autocast | None, batch: UnitBatch, of: Owners
 ) -> torch.Tensor:
     """Sum over records of loss / (records of its unit): a unit's gradient is the mean over its records."""
-    if autocast is None:
+    with autocast or nullcontext():
         outputs = module(batch.inputs)
-    else:
-        with autocast:
-            outputs = module(batch.inputs)
-    counts = torch.bincount(batch.unit, minlength=batch.units)
-    weights = 1.0 / counts[batch.unit].to(torch.float32)
-    return (losses(outputs.float(), batch.targets) * weights).sum()
+    values = losses(outputs.float(), batch.targets)
+    if values.shape != batch.unit.shape:  # a mean of the batch would be spread over all by broadcasting
+        raise CoupledRecords(
+            f"loss: {values.dim()} dimensions, not one value per record; use reduction='none', and the mean "
+            "over a record's own outputs"
+        )
+    if of.single and batch.vacant is None:
+        return values.sum()
+    weights = 1.0 / torch.bincount(batch.unit, minlength=batch.units).to(torch.float32)
+    if batch.vacant is not None:
+        weights = weights.masked_fill(batch.vacant, 0.0)
+    return (values * weights[batch.unit]).sum()
 
 
 class _Kernels:
     def __init__(self, module: nn.Module, losses: Losses, autocast: torch.autocast | None) -> None:
         self._module, self._losses, self._autocast = module, losses, autocast
-        self._names = {layer: name for name, layer in module.named_modules()}
-        self._layers = [layer for layer in self._names if isinstance(layer, nn.Linear | nn.Conv2d)]
-        self._seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def _record(self, layer: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        if layer in self._seen:
-            name = self._names[layer]
-            raise UnsupportedLayer(name, layer, "is used twice in one pass", "use two layers")
-        self._seen[layer] = (inputs[0].detach(), output)
+        self._layers: dict[nn.Linear | nn.Conv2d, str] = {
+            layer: name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d) and _trained(layer)
+        }
 
     def clipped_sum(self, batch: UnitBatch, clip: float) -> ClippedSum:
-        hooks = [layer.register_forward_hook(self._record) for layer in self._layers]
-        try:
-            loss = _weighted_losses(self._module, self._losses, self._autocast, batch)
-            layers = list(self._seen)
-            outputs = [self._seen[layer][1] for layer in layers]
-            flows: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, outputs, allow_unused=True)
-            parts = {
-                layer: _as_linear(layer, self._seen[layer][0], flow)
-                for layer, flow in zip(layers, flows, strict=True)
-                if flow is not None
-            }
-        finally:
-            self._seen.clear()
-            for hook in hooks:
-                hook.remove()
-        single = batch.units == len(batch.unit)
-        norms = torch.zeros(batch.units, dtype=torch.float32, device=batch.unit.device)
-        explicit: dict[nn.Module, torch.Tensor] = {}
+        of = owners(batch.unit, batch.units)
+        passes: dict[nn.Module, _Pass] = {}
+        with self._recorded(passes, len(batch.unit)):
+            loss = _weighted_loss(self._module, self._losses, self._autocast, batch, of)
+            edges = [seen.edge for seen in passes.values()]
+            flows: tuple[torch.Tensor | None, ...] = ()
+            if edges and loss.requires_grad:
+                flows = torch.autograd.grad(loss, edges, allow_unused=True)
+        norms = torch.zeros(batch.units, dtype=torch.float64, device=batch.unit.device)
+        parts: dict[nn.Module, LayerFlow] = {}
         with torch.no_grad():
-            for layer, (a, g) in parts.items():
-                norms += _squared_norms(layer, a, g, batch, single, explicit)
+            for layer, flow in zip(passes, flows, strict=False):
+                if flow is not None and isinstance(layer, nn.Linear | nn.Conv2d):
+                    parts[layer] = layer_flow(layer, self._unchanged(layer, passes[layer]), flow)
+                    norms += squared_norms(parts[layer], of)
             factors = clip_factors(norms, clip)
-            total = self._total(parts, explicit, factors, batch)
-        return ClippedSum(total, norms)
-
-    def _total(
-        self,
-        parts: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]],
-        explicit: dict[nn.Module, torch.Tensor],
-        factors: torch.Tensor,
-        batch: UnitBatch,
-    ) -> torch.Tensor:
-        dropped = bool((factors == 0).any())  # a factor of 0 means a unit that is not finite
-        of_record = factors[batch.unit]
-        pieces: list[torch.Tensor] = []
-        for layer, own in (
-            (layer, list(layer.parameters(recurse=False))) for layer in self._module.modules()
-        ):
-            if own and layer not in parts:
-                pieces += [torch.zeros(p.numel(), device=p.device) for p in own]
-            elif own:
-                a, g = parts[layer]
-                if dropped:
-                    zero = (of_record == 0).view(-1, 1, 1)
-                    a, g = a.masked_fill(zero, 0.0), g.masked_fill(zero, 0.0)
-                    if layer in explicit:
-                        explicit[layer] = explicit[layer].masked_fill((factors == 0).view(-1, 1), 0.0)
-                scaled = g * of_record.view(-1, 1, 1)
-                if layer in explicit:
-                    weight = factors @ explicit[layer]
+            zero = dropped(factors)
+            pieces = [norms[:0]]  # also of a network with nothing to train
+            for layer in self._layers:
+                if layer in parts:
+                    pieces += weighted_sum(parts[layer], factors, zero, of)
                 else:
-                    weight = scaled.flatten(0, 1).T @ a.flatten(0, 1)
-                pieces.append(weight.reshape(-1))
-                if len(own) == 2:
-                    pieces.append(scaled.sum(dim=(0, 1)))
-        return torch.cat(pieces)
+                    pieces += [p.new_zeros(p.numel(), dtype=torch.float64) for p in _trained(layer)]
+        return ClippedSum(torch.cat(pieces), norms)
+
+    @contextmanager
+    def _recorded(self, passes: "dict[nn.Module, _Pass]", records: int) -> Iterator[None]:
+        def record(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
+            if layer in passes:
+                raise UnsupportedLayer.of(self._layers[layer], layer, "is used twice in one pass", "use two")
+            inputs = args[0] if args else kwargs["input"]
+            if inputs.dim() < 2 or len(inputs) != records:
+                raise UnsupportedLayer.of(self._layers[layer], layer, _ALIEN, "put the records first")
+            if output.requires_grad:
+                # The edge, not the tensor: what is done in place to the output later is no part of it.
+                passes[layer] = _Pass(inputs.detach(), _version(inputs), get_gradient_edge(output))
+
+        handles = [layer.register_forward_hook(record, with_kwargs=True) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _unchanged(self, layer: nn.Linear | nn.Conv2d, seen: "_Pass") -> torch.Tensor:
+        if _version(seen.inputs) != seen.version:
+            why = "its input is changed in place after it was used"
+            raise UnsupportedLayer.of(
+                self._layers[layer], layer, why, "make a new tensor: x = x + y, not x += y"
+            )
+        return seen.inputs
 
 
-def _as_linear(
-    layer: nn.Module, inputs: torch.Tensor, flow: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A layer's inputs (R, T, in) and output gradients (R, T, out) in float32."""
-    inputs, flow = inputs.float(), flow.float()
-    if isinstance(layer, nn.Conv2d):
-        padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
-        patches = functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
-        return patches.transpose(1, 2), flow.flatten(2).transpose(1, 2)
-    records = len(inputs)
-    return inputs.reshape(records, -1, inputs.shape[-1]), flow.reshape(records, -1, flow.shape[-1])
+def _version(tensor: torch.Tensor) -> int:
+    """How often it was changed in place; a detached tensor counts with its original."""
+    return tensor._version  # noqa: SLF001  autograd's own check has no public name
 
 
-def _squared_norms(
-    layer: nn.Module,
-    a: torch.Tensor,
-    g: torch.Tensor,
-    batch: UnitBatch,
-    single: bool,
-    explicit: dict[nn.Module, torch.Tensor],
-) -> torch.Tensor:
-    """(U,) squared norms of the units' gradients in one layer; keeps what was made explicit."""
-    bias = 1.0 if len(list(layer.parameters(recurse=False))) == 2 else 0.0
-    if single and a.shape[1] == 1:
-        return ((a**2).sum(dim=(1, 2)) + bias) * (g**2).sum(dim=(1, 2))
-    most = 1 if single else int(torch.bincount(batch.unit).max())
-    if (most * a.shape[1]) ** 2 * 2 < a.shape[2] * g.shape[2]:
-        if not single:
-            a, g = _by_unit(a, batch, most), _by_unit(g, batch, most)
-        return ((a @ a.transpose(1, 2) + bias) * (g @ g.transpose(1, 2))).sum(dim=(1, 2))
-    products = torch.bmm(g.transpose(1, 2), a).flatten(1)
-    sums = g.sum(dim=1)
-    if not single:
-        products = _add_up(products, batch)
-        sums = _add_up(sums, batch)
-    explicit[layer] = products
-    return (products**2).sum(dim=1) + bias * (sums**2).sum(dim=1)
-
-
-def _add_up(values: torch.Tensor, batch: UnitBatch) -> torch.Tensor:
-    """(R, k) per record -> (U, k) per unit."""
-    empty = torch.zeros(batch.units, values.shape[1], device=values.device)
-    return empty.index_add_(0, batch.unit, values)
-
-
-def _by_unit(values: torch.Tensor, batch: UnitBatch, most: int) -> torch.Tensor:
-    """(R, T, k) per record -> (U, most * T, k) per unit, filled up with zeros."""
-    order = torch.argsort(batch.unit, stable=True)
-    counts = torch.bincount(batch.unit, minlength=batch.units)
-    starts = torch.cumsum(counts, 0) - counts
-    place = torch.arange(len(order), device=order.device) - starts[batch.unit[order]]
-    padded = torch.zeros(batch.units, most, *values.shape[1:], device=values.device)
-    padded[batch.unit[order], place] = values[order]
-    return padded.flatten(1, 2)
+@dataclass(frozen=True)
+class _Pass:
+    inputs: torch.Tensor
+    version: int
+    edge: GradientEdge
 
 
 class _Hooks:
     def __init__(self, module: nn.Module, losses: Losses, autocast: torch.autocast | None) -> None:
-        from opacus.grad_sample import GradSampleHooks
-
         self._module, self._losses, self._autocast = module, losses, autocast
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        try:
-            self._hooks = GradSampleHooks(module, loss_reduction="sum")
-        except NotImplementedError:
-            why = "Opacus cannot split its gradient by record"
-            raise UnsupportedLayer("model", module, why, "use Linear, Conv2d or norm layers") from None
+        self._parameters = {
+            name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad
+        }
+        for name, layer in module.named_modules():
+            if _trained(layer) and next(layer.buffers(), None) is not None:
+                why = "has buffers beside parameters that are trained, which Opacus cannot split"
+                raise UnsupportedLayer.of(name, layer, why, "keep buffers in a layer of their own")
+            if getattr(layer, "inplace", False) is True:
+                raise UnsupportedLayer.of(
+                    name, layer, "works in place, against the hooks", "use inplace=False"
+                )
 
     def clipped_sum(self, batch: UnitBatch, clip: float) -> ClippedSum:
-        before = [None if p.grad is None else p.grad.clone() for p in self._parameters]
-        try:
-            loss = _weighted_losses(self._module, self._losses, self._autocast, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+        of = owners(batch.unit, batch.units)
+        norms = torch.zeros(batch.units, dtype=torch.float64, device=batch.unit.device)
+        pieces: list[torch.Tensor] = []
+        with self._split():
+            loss = _weighted_loss(self._module, self._losses, self._autocast, batch, of)
+            if loss.requires_grad:
+                with warnings.catch_warnings():  # a first layer's inputs need no gradient, as torch remarks
+                    warnings.filterwarnings("ignore", "Full backward hook is firing")
+                    loss.backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                records = torch.cat([self._per_record(p, len(batch.unit)) for p in self._parameters], dim=1)
-                units = _add_up(records, batch)
-                norms = (units**2).sum(dim=1)
-                factors = clip_factors(norms, clip)
-                units = units.masked_fill((factors == 0).view(-1, 1), 0.0)
-                return ClippedSum(factors @ units, norms)
+                for name, parameter in self._parameters.items():
+                    pieces.append(add_up(self._per_record(name, parameter, len(batch.unit)), of))
+                    norms += row_squares(pieces[-1])
+        with torch.no_grad():
+            factors = clip_factors(norms, clip)
+            zero = dropped(factors)
+            total = [weighted_products(piece, factors, zero) for piece in pieces]
+        return ClippedSum(torch.cat([norms[:0], *total]), norms)
+
+    @contextmanager
+    def _split(self) -> Iterator[None]:
+        """Opacus' hooks for one pass; whatever it hangs on the network is taken off again."""
+        from opacus.grad_sample import GradSampleHooks
+
+        for name, layer in self._module.named_modules():
+            if _trained(layer) and not layer.training:
+                why = "is in evaluation mode, in which Opacus sees no gradients"
+                raise UnsupportedLayer.of(name, layer, why, "call train() on it, or freeze it")
+        before = {p: None if p.grad is None else p.grad.clone() for p in self._parameters.values()}
+        try:
+            GradSampleHooks(self._module, loss_reduction="sum")
+            yield
         finally:
-            for parameter, old in zip(self._parameters, before, strict=True):
-                parameter.grad_sample = None  # type: ignore[attr-defined]
+            self._take_off()
+            for parameter, old in before.items():
                 if old is None:
                     parameter.grad = None
                 elif parameter.grad is not None:
                     parameter.grad.copy_(old)  # a view into a flat gradient stays that view
 
-    @staticmethod
-    def _per_record(parameter: nn.Parameter, records: int) -> torch.Tensor:
+    def _take_off(self) -> None:
+        """Opacus' own cleanup keeps what an exception left on the layers."""
+        for handle in self._module.__dict__.pop("autograd_grad_sample_hooks", []):
+            handle.remove()
+        for layer in self._module.modules():
+            for name in ("activations", "max_batch_len", "ft_compute_sample_grad"):
+                layer.__dict__.pop(name, None)
+        for parameter in self._parameters.values():
+            for name in ("grad_sample", "_forward_counter", "_current_grad_sample"):
+                parameter.__dict__.pop(name, None)
+
+    def _per_record(self, name: str, parameter: nn.Parameter, records: int) -> torch.Tensor:
         sample = getattr(parameter, "grad_sample", None)
         if sample is None:
             return torch.zeros(records, parameter.numel(), device=parameter.device)
+        if not isinstance(sample, torch.Tensor) or len(sample) != records:
+            of = name.rpartition(".")[0]
+            raise UnsupportedLayer.of(of, self._module.get_submodule(of), _ALIEN, "put the records first")
         per_record: torch.Tensor = sample.reshape(records, -1).float()
         return per_record

@@ -14,6 +14,7 @@ the database and the head together.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,6 @@ from typing import Any, Literal, Self
 
 from vestry_privacy.accounting import AccountantName, Event
 from vestry_privacy.budget import Budget, events_of
-from vestry_privacy.canonical import canonical_bytes
 from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.ledger_chain import LedgerChain
 from vestry_privacy.ledger_entries import (
@@ -37,8 +37,9 @@ from vestry_privacy.ledger_entries import (
     Reserve,
     StudyRef,
     Void,
+    plain_details,
 )
-from vestry_privacy.ledger_errors import LedgerError, ReservationError
+from vestry_privacy.ledger_errors import LedgerError, ReservationError, RoundOpen
 from vestry_privacy.ledger_file import Head, LedgerFile, default_head
 from vestry_privacy.ledger_identifiers import checked, refuse_same_file, store_tags
 from vestry_privacy.ledger_lock import OwnerMark
@@ -47,13 +48,12 @@ from vestry_privacy.ledger_rules import (
     allow_hold,
     allow_population,
     allow_reserve,
-    attempts,
     fits,
     known_population,
     known_study,
     open_reservation,
 )
-from vestry_privacy.ledger_state import day_of
+from vestry_privacy.ledger_state import LedgerState, day_of
 from vestry_privacy.plan import Partition
 from vestry_privacy.population import Guarantee, Population
 
@@ -190,7 +190,7 @@ class Ledger:
             No identifier is stored or said; only tags under the site's own key.
         """
         with self._chain.writing() as state:
-            known = known_population(state, population).datasets.get((name, fingerprint))
+            known = known_population(state, population).dataset(name, fingerprint)
             refuse_same_file(state, population, fingerprint)
             key = self._path.with_name(f"{self._path.name}.key")
             fields, tags = checked(self._chain.file, state, population, key, identifiers)
@@ -224,24 +224,30 @@ class Ledger:
         Raises:
             BudgetExceeded: the filter, the window or the cap has no room.
             NotHeld: the study was held with another plan.
-            CanonicalError: a detail is no plain value.
+            LedgerError: a detail is no plain value, or a number is out of range.
         """
-        canonical_bytes(details or {})
-        with self._chain.writing() as state:
-            found = known_population(state, population).population
-            draft = self._chain.draft(
-                Hold,
-                population=population,
-                study=study,
-                train=tuple(events.get("train", ())),
-                holdout=tuple(events.get("holdout", ())),
-                delta=found.budget.delta if delta is None else delta,
-                epsilon_cap=epsilon_cap,
-                guarantee="none" if found.guarantee == "none" else guarantee,
-                details=dict(details or {}),
+        fields = {
+            "population": population,
+            "study": study,
+            "train": tuple(events.get("train", ())),
+            "holdout": tuple(events.get("holdout", ())),
+            "epsilon_cap": epsilon_cap,
+            "guarantee": guarantee,
+            "details": plain_details(details or {}),
+        }
+
+        def draft(state: LedgerState) -> Hold:
+            before = state.studies.get(study.study_hash)
+            usual = (
+                before.hold.delta if before else known_population(state, population).population.budget.delta
             )
-            if allow_hold(state, draft):
-                self._chain.append(draft)
+            return self._chain.draft(Hold, delta=usual if delta is None else delta, **fields)
+
+        with self._chain.reading(whole=True) as state:
+            allow_hold(state, draft(state))  # fills the caches, so that nobody waits for an accountant
+        with self._chain.writing() as state:
+            if allow_hold(state, hold := draft(state)):
+                self._chain.append(hold)
 
     def reserve(
         self,
@@ -263,20 +269,22 @@ class Ledger:
             RoundOpen: a running process is on it.
             BudgetExceeded: no room for a repetition.
         """
-        if self._mark is None:
-            self._mark = OwnerMark(self._marks)
+        fields = {
+            "study": study_hash,
+            "partition": partition,
+            "purpose": purpose,
+            "round": round,
+            "event": event,
+            "order_hash": order_hash,
+            "owner": self._owner(),
+        }
+        with self._chain.reading(whole=True) as state, suppress(RoundOpen):  # may be a dead process's
+            allow_reserve(state, self._chain.draft(Reserve, **fields))
         with self._chain.writing() as state:
+            if self._mark is None:
+                self._mark = OwnerMark(self._marks)
             self._settle()
-            draft = self._chain.draft(
-                Reserve,
-                study=study_hash,
-                partition=partition,
-                purpose=purpose,
-                round=round,
-                event=event,
-                order_hash=order_hash,
-                owner=self._mark.owner,
-            )
+            draft = self._chain.draft(Reserve, **{**fields, "owner": self._owner()})
             allow_reserve(state, draft)
             return self._chain.append(draft)
 
@@ -352,7 +360,7 @@ class Ledger:
         """What became of a round; None where it was never begun, or voided."""
         with self._chain.reading() as state:
             study = state.studies.get(study_hash)
-            for found in reversed(attempts(study, purpose, round) if study else []):
+            for found in reversed(study.attempts(purpose, round) if study else []):
                 if found.state != "void":
                     return Answer(found.entry.order_hash, found.reply_hash, found.state)
         return None

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from vestry_privacy.accounting import Event
 from vestry_privacy.identity import SiteIdentity, fingerprint_of
 from vestry_privacy.ledger_entries import (
@@ -29,7 +31,13 @@ from vestry_privacy.ledger_entries import (
     seal,
     unseal,
 )
-from vestry_privacy.ledger_errors import LedgerRollback, LedgerTampered, LedgerUnavailable, WrongIdentity
+from vestry_privacy.ledger_errors import (
+    LedgerError,
+    LedgerRollback,
+    LedgerTampered,
+    LedgerUnavailable,
+    WrongIdentity,
+)
 from vestry_privacy.ledger_file import Head, LedgerFile
 from vestry_privacy.ledger_lock import is_alive
 from vestry_privacy.ledger_state import LedgerState
@@ -44,12 +52,12 @@ def lost_entries(head: Head | None, hashes: dict[int, str]) -> str | None:
 
     Args:
         head: the newest entry known outside the database.
-        hashes: number -> hash of the entries that are there.
+        hashes: number -> hash of the entries that are there, in their order.
 
     Returns:
         None where the head is on the chain, or where there is none yet beside a single first entry.
     """
-    newest = max(hashes, default=0)
+    newest = next(reversed(hashes), 0)
     if head is None:
         return None if newest <= 1 else "its head file is missing, so lost entries could not be told"
     if head.seq > newest:
@@ -107,24 +115,37 @@ class LedgerChain:
                 raise
 
     @contextmanager
-    def reading(self) -> Iterator[LedgerState]:
-        """The state as it is now."""
+    def reading(self, *, whole: bool = False) -> Iterator[LedgerState]:
+        """The state as it is now.
+
+        Args:
+            whole: refuse where entries were lost.
+
+        Raises:
+            LedgerRollback: entries were lost, and ``whole``.
+            LedgerTampered: the chain does not hold.
+        """
         with self._mutex:
             self._require_process()
             head = self._read_head()
             with self.file.reading():
                 self._take_rows()
             self._judge(head)
+            if whole and self.lost is not None:
+                raise LedgerRollback(self.lost)
             yield self.state
 
-    def draft(self, kind: Callable[..., Kind], **fields: Any) -> Kind:
+    def draft(self, kind: type[Kind], **fields: Any) -> Kind:
         """The next entry, not yet appended.
 
         Args:
             kind: class of the entry.
             fields: of this kind.
+
+        Raises:
+            LedgerError: a field is out of range.
         """
-        now = int(self._clock() * 1000)
+        now = max(0, int(self._clock() * 1000))
         place: dict[str, Any] = {
             "seq": self.newest.seq + 1 if self.newest else 1,
             "previous": link_of(self.newest) if self.newest else NO_HASH,
@@ -132,15 +153,26 @@ class LedgerChain:
             "clock_set_back": now < self.state.time,
             "software": _software(),
         }
-        return kind(**{**place, **fields})
+        try:
+            return kind(**{**place, **fields})
+        except ValidationError as error:
+            wrong = ", ".join(".".join(str(part) for part in found["loc"]) for found in error.errors())
+            raise LedgerError(f"ledger, {kind.__name__}: out of range or of another type: {wrong}") from None
 
     def append(self, entry: Entry) -> int:
         """Append a draft, inside :meth:`writing`.
 
         Returns:
             Its number.
+
+        Raises:
+            LedgerError: it could not be read back, such as a text that is no Unicode.
         """
         row = seal(entry, self._identity)
+        try:
+            unseal(row, self.newest)
+        except LedgerTampered:
+            raise LedgerError(f"ledger, {entry.kind}: holds a value that cannot be stored") from None
         self._changed = True
         self.file.append(row)
         self._take(row, entry)
@@ -167,8 +199,8 @@ class LedgerChain:
             own: this handle's owner.
         """
         dead: dict[str, bool] = {own: False}
-        for seq, reservation in self.state.open_reservations().items():
-            owner = reservation.entry.owner
+        for seq in sorted(self.state.open):
+            owner = self.state.reservation(seq).entry.owner
             if owner not in dead:
                 dead[owner] = not is_alive(marks, owner)
             if dead[owner]:

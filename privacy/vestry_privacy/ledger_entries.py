@@ -9,7 +9,7 @@ not byte for byte what :func:`seal` would write is refused, so one entry has one
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 
 from vestry_privacy.accounting import Event
 from vestry_privacy.budget import BudgetError
-from vestry_privacy.canonical import canonical_bytes, canonical_hash
+from vestry_privacy.canonical import CanonicalError, canonical_bytes, canonical_hash
 from vestry_privacy.identity import IdentityError, SiteIdentity, verify_signature
-from vestry_privacy.ledger_errors import LedgerTampered, LedgerVersion, PopulationError
+from vestry_privacy.ledger_errors import LedgerError, LedgerTampered, LedgerVersion, PopulationError
 from vestry_privacy.plan import Partition
 from vestry_privacy.population import Guarantee, Population
 
@@ -45,12 +45,14 @@ __all__ = [
     "check_signature",
     "entry_hash",
     "link_of",
+    "plain_details",
     "seal",
     "unseal",
 ]
 
 ENTRY_VERSION = 1
 _LABEL = "vestry-ledger-entry/1"
+_YEAR_9999 = 253_402_300_799_999
 NO_HASH = "0" * 64
 
 Purpose = Literal["train", "statistics", "evaluation"]
@@ -90,7 +92,7 @@ class _Entry(BaseModel):
     version: Literal[1] = 1
     seq: int = Field(ge=1)
     previous: Hash
-    time: int = Field(ge=0)
+    time: int = Field(ge=0, le=_YEAR_9999)
     clock_set_back: bool = False
     software: dict[str, str]
 
@@ -251,6 +253,20 @@ class Row(NamedTuple):
     body: str
     hash: str
     signature: bytes
+
+
+def plain_details(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Public values for the record, as they will be read back.
+
+    Raises:
+        LedgerError: one is no plain JSON value.
+    """
+    try:
+        canonical_bytes(details)
+        plain: dict[str, Any] = json.loads(json.dumps(dict(details), allow_nan=False))
+    except (CanonicalError, TypeError, ValueError):
+        raise LedgerError("details: only texts, finite numbers, lists and tables can be recorded") from None
+    return plain
 
 
 def entry_hash(body: str) -> str:

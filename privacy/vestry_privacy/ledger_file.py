@@ -93,7 +93,7 @@ class LedgerFile:
     """Rows and head of one ledger; knows nothing of their meaning.
 
     Args:
-        path: the database; made by :meth:`create`.
+        path: the database; made where there is none.
         head: see the module.
         patience: seconds to wait for another process.
     """
@@ -102,6 +102,7 @@ class LedgerFile:
         self._path, self._head, self._patience = path, head, patience
         self._lock = path.with_name(f"{path.name}.lock")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._node = (0, 0)
         self._newest: Row | None = None
         self._appended: list[int] = []
@@ -114,8 +115,9 @@ class LedgerFile:
             LedgerUnavailable: locked, read-only, or on a full disk; nothing was written.
         """
         with only_writer(self._lock, self._patience):
-            if self._connection is None:
+            if self._connection is None and not self._closed:
                 self._open()
+            self._database()
             self._require_same_file()
             self._newest, self._appended = None, []
             self._run("BEGIN IMMEDIATE")
@@ -172,7 +174,11 @@ class LedgerFile:
         self._newest = row
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database for good."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -221,11 +227,12 @@ class LedgerFile:
     def _open(self) -> None:
         new = not self._path.exists() or self._path.stat().st_size == 0
         try:
-            if new:
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # SQLite would open a file that it may not write, and refuse at the first insert only.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = connection = sqlite3.connect(
                 self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
             )
+            connection.text_factory = _text
             _check_kind(connection, self._path)
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             connection.execute("PRAGMA synchronous=FULL")
@@ -235,16 +242,18 @@ class LedgerFile:
                 sync_folder(self._path.parent)
             found = self._path.stat()
         except sqlite3.Error as error:
-            self.close()
+            self._drop()
             self._explain(error)
         except OSError as error:
-            self.close()
-            raise LedgerUnavailable(f"ledger {self._path}: cannot be opened ({error.strerror})") from None
+            self._drop()
+            raise LedgerUnavailable(
+                f"ledger {self._path}: cannot be opened for writing ({error.strerror})"
+            ) from None
         except BaseException:
-            self.close()
+            self._drop()
             raise
         if mode != "wal":
-            self.close()
+            self._drop()
             raise LedgerUnavailable(f"ledger {self._path}: this file system cannot hold it; use a local disk")
         self._node = (found.st_dev, found.st_ino)
 
@@ -275,6 +284,11 @@ class LedgerFile:
 
     def _explain(self, error: sqlite3.Error) -> NoReturn:
         _explain(error, self._path, self._patience)
+
+
+def _text(stored: bytes) -> str:
+    """Tampered bytes must reach the check of the hash, not fail before it."""
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _explain(error: sqlite3.Error, path: Path, patience: float) -> NoReturn:
@@ -317,6 +331,7 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(
             sqlite3.connect(f"{name}?{'mode=ro' if pending else 'immutable=1'}", uri=True)
         ) as connection:
+            connection.text_factory = _text
             _check_kind(connection, path)
             yield connection
     except sqlite3.Error as error:

@@ -124,7 +124,7 @@ def refuse_same_file(state: LedgerState, population: str, fingerprint: str) -> N
         OverlapError: another population has it.
     """
     for name, other in state.populations.items():
-        if name != population and any(fingerprint == known for _, known in other.datasets):
+        if name != population and any(data.fingerprint == fingerprint for data in other.datasets):
             raise OverlapError(
                 name,
                 f"population {population!r}: the same data set belongs to population {name!r}; use that one",
@@ -143,7 +143,7 @@ def refuse_overlap(file: LedgerFile, state: LedgerState, population: str, tags: 
         if name == population:
             continue
         shared: set[bytes] = set()
-        for entry in other.datasets.values():
+        for entry in other.datasets:
             if entry.identifiers is not None:
                 shared |= asked.intersection(check_tags(file, entry))
         if shared:

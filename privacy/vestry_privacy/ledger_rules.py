@@ -29,7 +29,6 @@ __all__ = [
     "allow_hold",
     "allow_population",
     "allow_reserve",
-    "attempts",
     "fits",
     "held_study",
     "known_population",
@@ -219,7 +218,7 @@ def allow_reserve(state: LedgerState, reserve: Reserve) -> None:
 
 def _refuse_second(study: StudyState, reserve: Reserve) -> None:
     said = f"study {reserve.study[:12]}, {reserve.purpose}, round {reserve.round}"
-    for earlier in attempts(study, reserve.purpose, reserve.round):
+    for earlier in study.attempts(reserve.purpose, reserve.round):
         if earlier.state == "commit":
             raise DuplicateRound(
                 f"{said}: was answered already and is charged once",
@@ -228,15 +227,6 @@ def _refuse_second(study: StudyState, reserve: Reserve) -> None:
             )
         if earlier.state == "reserve":
             raise RoundOpen(f"{said}: a running process has reserved it; wait for its answer")
-
-
-def attempts(study: StudyState, purpose: str, number: int) -> list[Reservation]:
-    """All reservations for one round of a study, oldest first."""
-    return [
-        reservation
-        for reservation in study.reservations.values()
-        if reservation.entry.purpose == purpose and reservation.entry.round == number
-    ]
 
 
 def _allow_cap(study: StudyState, population: Population, counts: Mapping[Event, int]) -> None:

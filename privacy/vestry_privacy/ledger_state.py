@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Literal, Self, get_args
 
 from vestry_privacy.accounting import Event
-from vestry_privacy.budget import Budget, StudyClaim, count_events, divergence
+from vestry_privacy.budget import Budget, Counts, StudyClaim, count_events, divergence
 from vestry_privacy.ledger_entries import (
     Amend,
     Commit,
@@ -98,29 +98,54 @@ class StudyState:
         approved: the same, kept after the release.
         released: at its end.
         reservations: number of the entry -> reservation.
+        totals: partition -> what they charge together.
+        rounds: purpose and round -> numbers of its reservations.
     """
 
     hold: Hold
-    held: Mapping[Partition, Mapping[Event, int]]
-    approved: Mapping[Partition, Mapping[Event, int]]
+    held: Mapping[Partition, Counts]
+    approved: Mapping[Partition, Counts]
     released: bool = False
     reservations: dict[int, Reservation] = field(default_factory=dict)
+    totals: dict[Partition, dict[Event, int]] = field(default_factory=dict)
+    rounds: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, hold: Hold, before: Self | None) -> Self:
         """A study once the hold stands, with what it did under an earlier one."""
-        held: dict[Partition, Mapping[Event, int]] = {
+        held: dict[Partition, Counts] = {
             "train": count_events(hold.train),
             "holdout": count_events(hold.holdout),
         }
-        return cls(hold, held, held, reservations=before.reservations if before else {})
+        if before is None:
+            return cls(hold, held, held)
+        return replace(before, hold=hold, held=held, approved=held, released=False)
 
     def with_reservation(self, entry: Reserve) -> Self:
-        """The study as it would be, the reservation made."""
-        return replace(self, reservations={**self.reservations, entry.seq: Reservation.of(entry)})
+        """The study as it would be, the reservation made; this one stays as it is."""
+        totals = {partition: dict(counts) for partition, counts in self.totals.items()}
+        other = replace(self, reservations=dict(self.reservations), totals=totals, rounds=dict(self.rounds))
+        other.put(entry.seq, Reservation.of(entry))
+        return other
+
+    def put(self, seq: int, new: Reservation) -> None:
+        """Take a reservation, or what became of it."""
+        old = self.reservations.get(seq)
+        place = (new.entry.purpose, new.entry.round)
+        if old is None:
+            self.rounds[place] = [*self.rounds.get(place, ()), seq]
+        self.reservations[seq] = new
+        counts = self.totals.setdefault(new.entry.partition, {})
+        counts[new.kind] = counts.get(new.kind, 0) + new.charged - (old.charged if old else 0)
+
+    def attempts(self, purpose: str, number: int) -> list[Reservation]:
+        """All reservations for one round, oldest first."""
+        return [self.reservations[seq] for seq in self.rounds.get((purpose, number), ())]
 
     def done(self, partition: Partition, budget: Budget | None = None) -> dict[Event, int]:
         """What was done or may be being done to a partition; in a budget's window, where one is given."""
+        if budget is None or budget.starts is None:
+            return {kind: count for kind, count in self.totals.get(partition, {}).items() if count}
         counts: dict[Event, int] = {}
         for reservation in self.reservations.values():
             if reservation.entry.partition == partition and (count := reservation.done_in(budget)):
@@ -143,7 +168,7 @@ class LumpSum:
     """
 
     time: int
-    counts: Mapping[Event, int]
+    counts: Counts
     note: str
 
 
@@ -153,20 +178,30 @@ class PopulationState:
 
     Attributes:
         population: as last registered or amended.
-        datasets: name and fingerprint -> newest entry.
+        datasets: in the order of their entries.
         lump_sums: imports and reconciliations.
         amended: how often.
+        blind: a study was held before any data set was declared, so nobody checked whose data it used.
     """
 
     population: Population
-    datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
+    datasets: list[Dataset] = field(default_factory=list)
     lump_sums: list[LumpSum] = field(default_factory=list)
     amended: int = 0
+    blind: bool = False
 
     @property
     def overlap_known(self) -> bool:
         """Were all its data checked against all other persons known here?"""
-        return bool(self.datasets) and all(data.overlap == "checked" for data in self.datasets.values())
+        newest = {(data.name, data.fingerprint): data.overlap for data in self.datasets}
+        return bool(newest) and not self.blind and all(overlap == "checked" for overlap in newest.values())
+
+    def dataset(self, name: str, fingerprint: str) -> Dataset | None:
+        """What was said last about a data set."""
+        for data in reversed(self.datasets):
+            if (data.name, data.fingerprint) == (name, fingerprint):
+                return data
+        return None
 
 
 class LedgerState:
@@ -176,6 +211,7 @@ class LedgerState:
         populations: by name.
         studies: by hash.
         study_of: number of a reservation -> hash of its study.
+        open: numbers of reservations that nobody has ended.
         time: of the newest entry.
         reconciled: how often.
         public_key: whose ledger it is.
@@ -185,6 +221,7 @@ class LedgerState:
         self.populations: dict[str, PopulationState] = {}
         self.studies: dict[str, StudyState] = {}
         self.study_of: dict[int, str] = {}
+        self.open: set[int] = set()
         self.time = 0
         self.reconciled = 0
         self.public_key = b""
@@ -211,19 +248,10 @@ class LedgerState:
         found = [
             data.key_check
             for population in self.populations.values()
-            for data in population.datasets.values()
+            for data in population.datasets
             if data.key_check is not None
         ]
         return found[0] if found else None
-
-    def open_reservations(self) -> dict[int, Reservation]:
-        """Reservations that nobody has ended."""
-        return {
-            seq: reservation
-            for study in self.studies.values()
-            for seq, reservation in study.reservations.items()
-            if reservation.state == "reserve"
-        }
 
     def reservation(self, seq: int) -> Reservation:
         """One reservation.
@@ -272,7 +300,7 @@ class LedgerState:
             case Register() | Amend():
                 self._population(entry)
             case Dataset():
-                self.populations[entry.population].datasets[entry.name, entry.fingerprint] = entry
+                self.populations[entry.population].datasets.append(entry)
             case Hold():
                 self._hold(entry)
             case Reserve():
@@ -302,7 +330,9 @@ class LedgerState:
             self.populations[name] = replace(known, population=entry.population, amended=known.amended + 1)
 
     def _hold(self, entry: Hold) -> None:
-        self.populations[entry.population]
+        population = self.populations[entry.population]
+        if not population.datasets:
+            self.populations[entry.population] = replace(population, blind=True)
         before = self.studies.get(entry.study.study_hash)
         if before is not None and before.hold.population != entry.population:
             raise LedgerTampered(entry.seq, "meaning", "moves a study to another population")
@@ -312,8 +342,9 @@ class LedgerState:
         study = self.studies[entry.study]
         if study.released:
             raise LedgerTampered(entry.seq, "meaning", "reserves for a study that has ended")
-        study.reservations[entry.seq] = Reservation.of(entry)
+        study.put(entry.seq, Reservation.of(entry))
         self.study_of[entry.seq] = entry.study
+        self.open.add(entry.seq)
 
     def _end(self, entry: Commit | SpentByCrash | Void) -> None:
         study = self.studies[self.study_of[entry.reservation]]
@@ -327,6 +358,6 @@ class LedgerState:
             charged, reply = entry.executed, entry.reply_hash
         elif isinstance(entry, Void):
             charged = 0
-        study.reservations[entry.reservation] = replace(
-            open_one, state=entry.kind, charged=charged, reply_hash=reply, ended=entry.time
-        )
+        ended = replace(open_one, state=entry.kind, charged=charged, reply_hash=reply, ended=entry.time)
+        study.put(entry.reservation, ended)
+        self.open.discard(entry.reservation)

@@ -8,7 +8,7 @@ from pathlib import Path
 from vestry_privacy.identity import fingerprint_of
 from vestry_privacy.ledger_chain import lost_entries
 from vestry_privacy.ledger_entries import Create, Dataset, Entry, Row, check_signature, unseal
-from vestry_privacy.ledger_errors import LedgerRollback, LedgerTampered, WrongIdentity
+from vestry_privacy.ledger_errors import LedgerRollback, LedgerTampered, LedgerUnavailable, WrongIdentity
 from vestry_privacy.ledger_file import default_head, open_read_only, read_head, read_rows
 from vestry_privacy.ledger_identifiers import commitment
 from vestry_privacy.ledger_state import LedgerState
@@ -24,6 +24,7 @@ class VerifyReport:
         entries: how many.
         newest: number of the newest.
         hash: of the newest.
+        head_checked: whether a head was there to tell lost entries by; a bare copy has none.
         public_key: 32 raw bytes that signed all of them.
         fingerprint: of the key; compare it with what the site publishes.
         clock_set_back: numbers of entries written while the clock was behind.
@@ -33,6 +34,7 @@ class VerifyReport:
     entries: int
     newest: int
     hash: str
+    head_checked: bool
     public_key: bytes
     fingerprint: str
     clock_set_back: tuple[int, ...]
@@ -45,7 +47,7 @@ def verify_ledger(path: Path, public_key: bytes | None = None, head: Path | None
     Args:
         path: the database.
         public_key: of the site; None takes the one in the ledger, which then proves nothing about who it is.
-        head: the head's file; None takes the one beside the database.
+        head: the head's file; None takes the one beside the database, if there is one.
 
     Returns:
         What was checked.
@@ -61,17 +63,20 @@ def verify_ledger(path: Path, public_key: bytes | None = None, head: Path | None
         Every byte of every entry is what the key signed, in the order in which it was signed.
     """
     known = read_head(head or default_head(path))
+    if head is not None and known is None:
+        raise LedgerUnavailable(f"ledger head {head}: there is no such file")
     with open_read_only(path) as connection:
         rows, entries = _check_chain(read_rows(connection, 1), public_key)
         _check_identifiers(connection, entries)
     lost = lost_entries(known, {row.seq: row.hash for row in rows})
-    if lost is not None:
+    if known is not None and lost is not None:
         raise LedgerRollback(lost)
     key = _key_of(entries)
     return VerifyReport(
         entries=len(rows),
         newest=rows[-1].seq,
         hash=rows[-1].hash,
+        head_checked=known is not None,
         public_key=key,
         fingerprint=fingerprint_of(key),
         clock_set_back=tuple(entry.seq for entry in entries if entry.clock_set_back),

@@ -11,8 +11,9 @@ Symbols: sigma noise multiplier, q sampling probability, T steps, C clipping nor
 """
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vestry_privacy.accounting import (
     AccountantName,
@@ -52,8 +53,12 @@ class PlanError(VestryError):
     """A plan that protects nobody, contradicts itself, or cannot be met."""
 
     def __init__(self, field: str, problem: str) -> None:
-        self.field = field
+        self.field, self._problem = field, problem
         super().__init__(f"privacy.{field}: {problem}")
+
+    def __reduce__(self) -> tuple[type["PlanError"], tuple[str, str]]:
+        """Else it could not come back from a worker process."""
+        return PlanError, (self.field, self._problem)
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,10 @@ class PrivacyPlan:
         Raises:
             PlanError: names the field, the problem and the way out.
         """
+        _check_names(self)
         _check_guarantee(self)
         _check_sampling(self)
+        _check_releases(self)
 
     @property
     def guarantee(self) -> str:
@@ -151,7 +158,9 @@ class PrivacyPlan:
     def event(self, steps: int) -> Event:
         """What ``steps`` steps do, for an accountant."""
         sigma, q = self.noise_multiplier, self.sampling_probability
-        if self.sampling == "truncated_poisson" and self.cap is not None and self.persons is not None:
+        if (
+            self.cap is not None and self.persons is not None
+        ):  # the sampler cuts if there is a cap, so this too
             return TruncatedPoissonGaussian(
                 noise_multiplier=sigma,
                 sampling_probability=q,
@@ -217,6 +226,25 @@ class PrivacyPlan:
         return asdict(self)
 
 
+_NAMES: dict[str, Any] = {
+    "unit": Unit,
+    "adjacency": Adjacency,
+    "sampling": SamplingScheme,
+    "noise": NoiseKind,
+}
+_SHUFFLED = "shuffled batches may leak four times what Poisson sampling does (arXiv:2411.10614); "
+_CLIPS = (1e-12, 1e12)
+
+
+def _check_names(plan: PrivacyPlan) -> None:
+    """What is not one of the known names must not fall through to some default."""
+    for field, names in _NAMES.items():
+        value, known = getattr(plan, field), get_args(names)
+        if value not in known:
+            why = _SHUFFLED if field == "sampling" else ""
+            raise PlanError(field, f"'{value}' is unknown; {why}use one of {', '.join(known)}")
+
+
 def _check_guarantee(plan: PrivacyPlan) -> None:
     if not 0 < plan.delta < 1:
         raise PlanError("delta", f"{plan.delta:g} must lie above 0 and below 1")
@@ -233,10 +261,11 @@ def _check_guarantee(plan: PrivacyPlan) -> None:
             )
     if not (plan.noise_multiplier > 0 and math.isfinite(plan.noise_multiplier)):
         raise PlanError("noise_multiplier", f"{plan.noise_multiplier} must be above 0")
-    if not (plan.clip > 0 and math.isfinite(plan.clip)):
-        raise PlanError("clip", f"{plan.clip} must be above 0")
-    if plan.max_records < 1 or plan.steps < 1:
-        raise PlanError("max_records", f"{plan.max_records} and steps {plan.steps} must be at least 1")
+    if not _CLIPS[0] <= plan.clip <= _CLIPS[1]:
+        raise PlanError("clip", f"{plan.clip} must be above 0, from {_CLIPS[0]:g} to {_CLIPS[1]:g}")
+    for field, number in (("max_records", plan.max_records), ("steps", plan.steps)):
+        if number < 1:
+            raise PlanError(field, f"{number} must be at least 1")
     if plan.unit == "patient" and not plan.unit_column:
         raise PlanError("unit_column", "unit = 'patient' needs the column that tells patients apart")
 
@@ -245,8 +274,8 @@ def _check_sampling(plan: PrivacyPlan) -> None:
     q = plan.sampling_probability
     if not 0 < q <= 1:
         raise PlanError("sampling_probability", f"{q:g} must lie above 0 and be at most 1")
-    if not plan.expected_batch > 0:
-        raise PlanError("expected_batch", f"{plan.expected_batch:g} must be above 0")
+    if not 0 < plan.expected_batch < math.inf:
+        raise PlanError("expected_batch", f"{plan.expected_batch:g} must be above 0 and finite")
     if plan.sampling == "full_batch" and q != 1:
         raise PlanError("sampling", f"'full_batch' takes everybody; sampling_probability is {q:g}, not 1")
     if (plan.cap is not None) != (plan.sampling == "truncated_poisson"):
@@ -262,6 +291,20 @@ def _check_sampling(plan: PrivacyPlan) -> None:
         )
 
 
+def _check_releases(plan: PrivacyPlan) -> None:
+    names = [release.name for release in plan.releases]
+    if len(set(names)) != len(names):
+        raise PlanError("releases", "two of the same name: what is charged would be the first")
+    for release in plan.releases:
+        sigma = release.noise_multiplier
+        if not (0 < sigma < math.inf and release.count >= 1 and release.partition in get_args(Partition)):
+            raise PlanError(
+                f"releases.{release.name}",
+                f"noise_multiplier={sigma}, count={release.count}, partition={release.partition}: need noise "
+                "above 0, a count of at least 1 and a partition train or holdout",
+            )
+
+
 def calibrate(
     plan: PrivacyPlan,
     *,
@@ -270,7 +313,7 @@ def calibrate(
     evaluations: int = 0,
     statistics_share: float = 0.1,
 ) -> PrivacyPlan:
-    """Find the noise that meets a target, or the number of steps that fit.
+    """Find the least noise that meets a target; the epsilon of a given noise is ``plan.epsilon()``.
 
     Args:
         plan: its ``noise_multiplier`` is replaced; its ``releases`` too.
@@ -285,6 +328,8 @@ def calibrate(
     Raises:
         PlanError: no noise is enough, or the target is out of range.
     """
+    if target_epsilon is not None and not 0 < target_epsilon < math.inf:
+        raise PlanError("epsilon", f"{target_epsilon:g} must be above 0 and finite")
     if target_epsilon is None:
         sigma = plan.noise_multiplier
         return replace(plan, releases=_releases(statistics, evaluations, sigma, sigma))
@@ -298,9 +343,10 @@ def calibrate(
         plan = replace(plan, releases=releases)
         start = 1.0
         if not statistics:
-            start = noise_multiplier(
-                target_epsilon, plan.delta, plan.sampling_probability, plan.steps, "rdp", plan.adjacency
-            )
+            with suppress(AccountingError):  # only where to begin; RDP cannot reach a very small target
+                start = noise_multiplier(
+                    target_epsilon, plan.delta, plan.sampling_probability, plan.steps, "rdp", plan.adjacency
+                )
         sigma = least_noise(
             lambda sigma: epsilon(
                 replace(plan, noise_multiplier=sigma).events(), plan.delta, "pld", plan.adjacency

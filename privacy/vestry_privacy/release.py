@@ -47,12 +47,13 @@ def person_vectors(
     rank = np.arange(len(unit)) - first[of[order]]
     used = order[rank < max_records]
     sums = np.zeros((len(persons), values.shape[1]))
-    np.add.at(sums, of[used], values[used])
     counts = np.minimum(np.bincount(of, minlength=len(persons)), max_records)
-    means = sums / np.maximum(counts, 1)[:, None]
-    means[~np.isfinite(means).all(axis=1)] = 0.0
-    norms = np.linalg.norm(means, axis=1)
     limit = bound * (1.0 - MARGIN)
+    with np.errstate(over="ignore", invalid="ignore"):  # a warning would tell of somebody's values
+        np.add.at(sums, of[used], values[used])
+        means = sums / np.maximum(counts, 1)[:, None]
+        means[~np.isfinite(means).all(axis=1)] = 0.0
+        norms = np.linalg.norm(means, axis=1)  # infinite for squares that overflow: counts as zero too
     clipped: NDArray[np.float64] = means * np.minimum(1.0, limit / np.maximum(norms, limit))[:, None]
     return clipped
 

@@ -134,10 +134,11 @@ class Store:
             session.add(
                 RoundRow(run_id=run_id, round=number, finished=finished, seconds=seconds, record=plain)
             )
-            values = {("", "training_loss"): record.loss, ("", "epsilon"): record.epsilon}
-            values = {key: value for key, value in values.items() if value is not None}
+            values = {("", "training_loss"): record.loss}
+            if record.epsilon is not None:
+                values["", "epsilon"] = record.epsilon
             for site, metrics in {"": record.metrics, **record.per_site}.items():
-                values.update({(site, name): value for name, value in metrics.items()})  # type: ignore[misc]
+                values.update({(site, name): value for name, value in metrics.items()})
             session.add_all(
                 MetricRow(run_id=run_id, round=number, site=site, name=name, value=value)
                 for (site, name), value in values.items()

@@ -35,9 +35,15 @@ class CurvePoint:
         """The most that a ledger says; None without privacy."""
         return max((result.epsilon for result in self.results if result.epsilon is not None), default=None)
 
-    def metric(self, name: str) -> tuple[float | None, float | None]:
-        """Mean over the seeds, and their standard deviation, of a metric's mean over the sites."""
-        return mean_and_sd([result.federated.metrics.get(name) for result in self.results])
+    def metric(self, name: str, *, of_sites: bool = False) -> tuple[float | None, float | None]:
+        """Mean over the seeds, and their standard deviation, of a metric.
+
+        Args:
+            name: of the metric.
+            of_sites: its mean over the sites, each counting once; else over all held-out rows together.
+        """
+        outcomes = [result.federated for result in self.results]
+        return mean_and_sd([(o.metrics if of_sites else o.pooled_test).get(name) for o in outcomes])
 
 
 def parse_epsilons(text: str) -> list[tuple[str, float | None]]:
@@ -67,15 +73,23 @@ def parse_epsilons(text: str) -> list[tuple[str, float | None]]:
     return list(found.items())
 
 
-def at_epsilon(study: StudySpec, epsilon: float | None) -> StudySpec:
+def at_epsilon(study: StudySpec, epsilon: float | None, plain_study: StudySpec | None = None) -> StudySpec:
     """The study with another epsilon, or without [privacy].
 
-    Without it the local steps are the same in number, over the whole training data where the study takes
-    full batches: the curve then shows what privacy costs, not what smaller batches do.
+    Args:
+        study: with a section [privacy].
+        epsilon: None for none.
+        plain_study: for none: a learning rate that suits clipped gradients seldom suits others, so a fair
+            comparison has settings of its own. Default: the study without its section, its steps over the
+            whole training data where it takes full batches.
 
     Raises:
-        SimulationError: the study has no section [privacy].
+        SimulationError: the study has no section [privacy], or ``plain_study`` has one.
     """
+    if plain_study is not None and plain_study.privacy is not None:
+        raise SimulationError("--plain: has a section [privacy]; name a study without one")
+    if epsilon is None and plain_study is not None:
+        return plain_study
     plain = study.canonical()
     if study.privacy is None:
         raise SimulationError(

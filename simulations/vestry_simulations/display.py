@@ -203,23 +203,23 @@ def _unit(study: StudySpec) -> str:
 def curve_table(points: Sequence[CurvePoint]) -> Table:
     """The privacy-utility curve as a table."""
     study = points[0].results[-1].study
-    names = shown_metrics(study, points[0].results[-1].federated.metrics)
-    count = len(points[0].results)
+    names = shown_metrics(study, points[0].results[-1].federated.metrics)[:2]  # fits 80 columns
     table = Table(
-        title=f"{study.study.name}: utility by epsilon, mean of sites, seeds: {count}",
+        title=f"{study.study.name}: utility by epsilon, seeds: {len(points[0].results)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("epsilon", justify="right", no_wrap=True)
-    table.add_column("from ledgers", justify="right", no_wrap=True)
+    table.add_column("from\nledgers", justify="right", no_wrap=True)
     for name in names:
-        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+        for part in ("all rows", "mean of sites"):
+            table.add_column(f"{_SHORT.get(name, name)}\n{part}", justify="right", no_wrap=True)
     for point in points:
-        spent = point.spent
-        cells = [point.label, "–" if spent is None else f"{spent:.3f}"]
+        cells = [point.label, number(point.spent)]
         for name in names:
-            mean, sd = point.metric(name)
-            cells.append(number(mean) + ("" if sd is None else f" ± {sd:.3f}"))
+            for of_sites in (False, True):
+                mean, sd = point.metric(name, of_sites=of_sites)
+                cells.append(number(mean) + ("" if sd is None else f" ± {sd:.3f}"))
         table.add_row(*cells)
     return table
 

@@ -170,28 +170,27 @@ def curve_charts(points: Sequence[CurvePoint], names: Sequence[str]) -> list[Cha
     for name in names:
         figure = _figure(6.4, 3.3)
         _curve(figure.add_subplot(), points, name)
-        found.append(Chart(f"{name}, mean of sites, by epsilon", _svg(figure)))
+        found.append(Chart(f"{name} on all held-out rows, by epsilon", _svg(figure)))
     return found
 
 
 def curve_png(points: Sequence[CurvePoint], names: Sequence[str]) -> bytes:
     """All curves in one picture, for slides."""
-    return _picture(
-        [
-            (f"{name}, mean of sites, by epsilon", lambda axes, name=name: _curve(axes, points, name))
-            for name in names
-        ]
-    )
+
+    def drawing(name: str) -> _Draw:
+        return lambda axes: _curve(axes, points, name)
+
+    return _picture([(f"{name} on all held-out rows, by epsilon", drawing(name)) for name in names])
 
 
 def _curve(axes: "Axes", points: Sequence[CurvePoint], name: str) -> None:
     """Epsilons on a logarithmic axis; without privacy a line across, with its spread."""
-    drawn = [(p.epsilon, *p.metric(name)) for p in points if p.epsilon is not None]
-    drawn = sorted((e, m, sd) for e, m, sd in drawn if m is not None)
+    measured = [(point.epsilon, *point.metric(name)) for point in points]
+    drawn = sorted((e, m, sd or 0.0) for e, m, sd in measured if e is not None and m is not None)
     ends: list[tuple[float, str, str]] = []
     if drawn:
         x, y = [e for e, _, _ in drawn], [m for _, m, _ in drawn]
-        axes.errorbar(x, y, [sd or 0.0 for _, _, sd in drawn], color=_SITES[0], marker="o", capsize=3)
+        axes.errorbar(x, y, [sd for _, _, sd in drawn], color=_SITES[0], marker="o", capsize=3)
         axes.set_xscale("log")
         axes.set_xticks(x, [f"{e:g}" for e in x])
         axes.minorticks_off()

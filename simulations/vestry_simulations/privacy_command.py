@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OptionError", "epsilon_command", "noise_command"]
 
-_MOST_EPSILON = 100.0
-"""Beyond it nobody is protected, and a loss distribution takes minutes and gigabytes to say so."""
+_MOST_EPSILON = 64.0
+"""Beyond it nobody is protected, and only the Renyi bound is computed."""
 
 _LEAST_DELTA = 1e-12
 """Below it the rounding of loss distributions weighs more than delta itself."""

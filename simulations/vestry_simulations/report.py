@@ -224,7 +224,7 @@ def curve_html(points: Sequence[CurvePoint]) -> str:
     body = "\n".join(
         [
             _header(result),
-            f"<h2>Utility by epsilon: mean of sites, {seeds} seed{'s' if seeds > 1 else ''}</h2>",
+            f"<h2>Utility by epsilon: all held-out rows, {seeds} seed{'s' if seeds > 1 else ''}</h2>",
             _table(head, rows),
             _figures(curve_charts(points, names)),
             _settings(result),

@@ -41,6 +41,12 @@ def simulate_command(
         str | None,
         typer.Option(metavar="LIST", help="Run the study at each, such as none,8,3,1: utility by epsilon."),
     ] = None,
+    plain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY.toml", help="With --epsilons: the study for 'none', with settings of its own."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default one a core; 0: in this process.")
     ] = None,
@@ -105,20 +111,26 @@ def simulate_command(
         return results
 
     if epsilons is None:
+        if plain is not None:
+            raise SimulationError("--plain: goes with --epsilons; leave it out")
         _finish(laboratory, run_seeds(spec, baselines), as_json, png)
         return
     if baselines:
         raise SimulationError("--baselines: goes with one epsilon; leave it out of a curve")
-    points = _curve(spec, epsilons, lambda changed: run_seeds(changed, with_baselines=False))
+    without = None if plain is None else _study(plain, rounds, seed)
+    points = _curve(spec, without, epsilons, lambda changed: run_seeds(changed, with_baselines=False))
     finish_curve(laboratory, points, as_json=as_json, png=png)
 
 
 def _curve(
-    spec: "StudySpec", epsilons: str, run: "Callable[[StudySpec], list[SimulationResult]]"
+    spec: "StudySpec",
+    plain: "StudySpec | None",
+    epsilons: str,
+    run: "Callable[[StudySpec], list[SimulationResult]]",
 ) -> "list[CurvePoint]":
     from vestry_simulations.curve import CurvePoint, at_epsilon, parse_epsilons
 
-    wanted = [(label, value, at_epsilon(spec, value)) for label, value in parse_epsilons(epsilons)]
+    wanted = [(label, value, at_epsilon(spec, value, plain)) for label, value in parse_epsilons(epsilons)]
     return [CurvePoint(label, value, tuple(run(changed))) for label, value, changed in wanted]
 
 
@@ -230,9 +242,12 @@ def finish_curve(
             {
                 "epsilon": point.epsilon,
                 "epsilon_spent": point.spent,
-                "metrics": {
-                    name: dict(zip(("mean", "sd"), point.metric(name), strict=True))
-                    for name in point.results[0].federated.metrics
+                **{
+                    part: {
+                        name: dict(zip(("mean", "sd"), point.metric(name, of_sites=of_sites), strict=True))
+                        for name in point.results[0].federated.metrics
+                    }
+                    for part, of_sites in (("metrics", True), ("pooled_test", False))
                 },
                 "runs": [result.run_id for result in point.results],
             }

@@ -207,7 +207,7 @@ class PrivacySpec(Section):
     expected_batch: Positive | None = Field(
         default=None,
         description="Public number that a step's sum is divided by. Default with 'zero-out': "
-        "sampling_probability times the public number of persons.",
+        "sampling_probability times the public number of training persons.",
     )
     max_records: int = Field(default=16, ge=1, description="Most records of one person in a step.")
     noise: Literal["cryptographic", "simulation"] = Field(

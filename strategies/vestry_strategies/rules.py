@@ -112,6 +112,7 @@ def _privacy(
             "is bounded; use 'declared' (no privacy cost) or 'shared' (noised and charged)"
         )
     yield from _public_bounds(task, privacy)
+    yield from _second(task, privacy)
     if privacy.adjacency == "add-remove" and privacy.expected_batch is None:
         yield (
             "privacy.expected_batch: is needed with adjacency = 'add-remove', where the number of persons "
@@ -161,8 +162,25 @@ def _whole_sites(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
         )
     if privacy.metrics:
         yield "privacy.metrics: nothing bounds a whole site's metrics; leave it empty with unit = 'site'"
+    ignored = [key for key in ("sampling_probability", "expected_batch") if getattr(privacy, key) is not None]
+    ignored += ["adjacency"] if privacy.adjacency != "zero-out" else []
+    for key in ignored:
+        yield f"privacy.{key}: means nothing with unit = 'site', where the site is in every round; remove it"
     if privacy.site is not None:
         yield "privacy.site: is a second guarantee; unit = 'site' is the same one already"
+
+
+def _second(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
+    """The guarantee for whole sites bounds their updates, so nothing else of a site may leave."""
+    if privacy.site is None or privacy.unit == "site":
+        return
+    if getattr(task, "standardise", "shared") == "shared":
+        yield (
+            "privacy.site: bounds a site's updates, not the sums of round 0; use task.standardise = "
+            "'declared' or 'none', or remove [privacy.site]"
+        )
+    if privacy.metrics:
+        yield "privacy.site: bounds a site's updates, not its metrics; leave privacy.metrics empty"
 
 
 def _released(

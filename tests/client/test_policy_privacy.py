@@ -32,6 +32,13 @@ def test_a_plan_within_the_rules_passes() -> None:
     check(make_rules(budget=YEAR, expires=TODAY), make_plan())
 
 
+def test_what_is_exactly_at_a_limit_passes() -> None:
+    plan = make_plan()
+    check(make_rules(max_epsilon_per_study=plan.epsilon("pld"), min_units=400, max_records=16), plan)
+    for day in (date(2026, 1, 1), date(2026, 12, 31)):
+        check(make_rules(budget=YEAR, expires=date(2026, 12, 31)), plan, today=day)
+
+
 @pytest.mark.parametrize(
     ("rules", "plan", "rule", "asked", "allowed"),
     [

@@ -114,6 +114,8 @@ def test_a_window_has_two_days() -> None:
     )
     year = BudgetRules(epsilon=1.0, delta=1e-5, window=(date(2027, 1, 1), date(2027, 12, 31)))
     assert (year.starts, year.ends) == (date(2027, 1, 1), date(2027, 12, 31))
+    day = BudgetRules(epsilon=1.0, delta=1e-5, window=(date(2027, 1, 1), date(2027, 1, 1)))
+    assert day.starts == day.ends
     with pytest.raises(ValidationError, match="ends on 2026-01-01, before it starts on 2027-01-01"):
         BudgetRules(epsilon=1.0, delta=1e-5, window=(date(2027, 1, 1), date(2026, 1, 1)))
 

@@ -7,14 +7,23 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from tests.simulations.laboratory import environment
+from tests.simulations.laboratory import STUDY, environment
 from vestry_client.cli import app
 from vestry_client.home import SiteHome
 from vestry_client.privacy_rules import BudgetRules, PrivacyRules
 from vestry_privacy.errors import VestryError
 from vestry_privacy.plan import PrivacyPlan, Release
 
-__all__ = ["POLICY", "asked", "make_home", "make_plan", "make_rules", "said_no", "vestry_site"]
+__all__ = [
+    "POLICY",
+    "asked",
+    "make_home",
+    "make_plan",
+    "make_rules",
+    "private_study",
+    "said_no",
+    "vestry_site",
+]
 
 POLICY = """
 version = 1
@@ -111,3 +120,20 @@ def vestry_site(*arguments: object, folder: Path | None = None) -> "subprocess.C
         timeout=120,
         check=False,
     )
+
+
+def private_study(**changes: str) -> str:
+    """Text of a study of 20 steps over the patients of the policy; a keyword replaces one line's value."""
+    lines = {
+        "unit": '"patient"',
+        "unit_column": '"patient_id"',
+        "noise_multiplier": "8.0",
+        "delta": "1e-5",
+        "sampling_probability": "0.05",
+        "metrics": '["auc"]',
+        **changes,
+    }
+    section = "\n".join(["[privacy]", *(f"{key} = {value}" for key, value in lines.items() if value)])
+    task = 'kind = "tabular"\nstandardise = "none"'
+    text = STUDY.replace('kind = "tabular"', task, 1).replace('missing = "mean"', 'missing = "drop-row"')
+    return text.replace("[aggregation]", f"{section}\n[aggregation]", 1)

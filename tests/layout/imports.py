@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from tests.layout.tree import PACKAGES, Source, Tree
 
-__all__ = ["Import", "arrows", "flwr_imports", "folder_cycles", "imports_of", "torch_in_privacy"]
+__all__ = [
+    "TORCH_ANYWHERE",
+    "Import",
+    "arrows",
+    "flwr_imports",
+    "folder_cycles",
+    "imports_of",
+    "torch_in_privacy",
+]
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "privacy": frozenset(),
@@ -22,8 +30,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 FLWR_PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation")
 FLWR_ADAPTERS = frozenset({"server/vestry_server/flower.py", "client/vestry_client/flower.py"})
-TORCH_ANYWHERE = frozenset({"auditing", "clipping", "dpsgd", "gradients"})
-TORCH_IN_FUNCTIONS = frozenset({"noise"})
+TORCH_ANYWHERE = frozenset({"auditing", "clipping", "coupling", "dpsgd", "gradients", "kernels"})
+TORCH_IN_FUNCTIONS = frozenset({"accounting", "noise"})
 _FOLDER_OF = {package: folder for folder, package in PACKAGES.items()}
 
 

@@ -8,7 +8,18 @@ from tests.client.bench import make_study, make_table
 from vestry_strategies.rows import Table
 from vestry_strategies.study import StudySpec, parse_study
 
-__all__ = ["IMAGE_STUDY", "MULTI_STUDY", "NUMBERS_STUDY", "image_study", "make_study", "make_table", "table"]
+__all__ = [
+    "IMAGE_STUDY",
+    "MULTI_STUDY",
+    "NUMBERS_STUDY",
+    "PRIVACY",
+    "PRIVATE",
+    "image_study",
+    "make_study",
+    "make_table",
+    "private_study",
+    "table",
+]
 
 NUMBERS_STUDY = """
 version = 1
@@ -75,6 +86,23 @@ learning_rate = 0.1
 [aggregation]
 secure = false
 """
+
+PRIVACY = """[privacy]
+unit_column = "patient"
+epsilon = 3.0
+delta = 1e-3
+sampling_probability = 0.25
+"""
+
+PRIVATE = (
+    ('name = "dose"\ntype = "number"', 'name = "dose"\ntype = "number"\nrange = [-6, 6]'),
+    ("[evaluation]", PRIVACY + "[evaluation]"),
+)
+
+
+def private_study(*changes: tuple[str, str]) -> StudySpec:
+    """The small study under differential privacy of its patients, changed."""
+    return make_study(*PRIVATE, *changes)
 
 
 def image_study(*changes: tuple[str, str]) -> StudySpec:

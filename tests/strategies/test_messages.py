@@ -1,12 +1,12 @@
 """Messages in Flower's records: round trips, and refusals of what is unknown."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -16,8 +16,11 @@ from vestry_strategies.orders import (
     DescribeReply,
     EvaluateOrder,
     EvaluateReply,
+    FinishOrder,
+    FinishReply,
     Order,
     Refusal,
+    RefusalCode,
     Reply,
     StatisticsOrder,
     StatisticsReply,
@@ -38,14 +41,17 @@ orders = st.one_of(
     st.builds(StatisticsOrder, text),
     st.builds(TrainOrder, text, number, number, vector, named, named),
     st.builds(EvaluateOrder, text, number, vector, named),
+    st.builds(FinishOrder, text),
 )
 floats = st.floats(allow_nan=False, allow_infinity=False)
+events = st.lists(st.text(max_size=60), max_size=3).map(tuple)
 replies = st.one_of(
     st.builds(DescribeReply, text),
-    st.builds(StatisticsReply, text, named),
-    st.builds(TrainReply, text, number, vector, floats, floats, number),
+    st.builds(StatisticsReply, text, named, st.sampled_from(["", "cryptographic", "none"])),
+    st.builds(TrainReply, text, number, vector, floats, st.none() | floats, number, events),
     st.builds(EvaluateReply, text, number, named),
-    st.builds(Refusal, text, st.sampled_from(["data", "lost"]), text),
+    st.builds(FinishReply, text),
+    st.builds(Refusal, text, st.sampled_from(get_args(RefusalCode)), text),
 )
 
 
@@ -62,6 +68,12 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray):
         return left.dtype == right.dtype and np.array_equal(left, right)
     return bool(left == right)
+
+
+def test_every_order_and_every_reply_travels() -> None:
+    for kinds, made in ((get_args(Order), orders), (get_args(Reply), replies)):
+        drawn = {type(find(made, lambda message, kind=kind: type(message) is kind)) for kind in kinds}  # type: ignore[misc]
+        assert drawn == set(kinds)
 
 
 @settings(max_examples=150, deadline=None)
@@ -104,6 +116,22 @@ def test_what_is_unknown_or_broken_is_refused(content: RecordDict, said: str) ->
     with pytest.raises(MessageError) as error:
         decode_reply(content)
     assert said in str(error.value)
+
+
+def test_a_reply_under_privacy_keeps_what_it_spent() -> None:
+    spent = ('{"mechanism":"gaussian","noise_multiplier":2.0,"count":1}', "{}")
+    reply = TrainReply("a", 3, np.ones(2, dtype=np.float32), 1.0, None, 5, spent)
+    again = decode_reply(encode(reply))
+    assert isinstance(again, TrainReply)
+    assert (again.loss, again.spent) == (None, spent)
+
+
+def test_a_reply_whose_spending_is_no_list_is_refused() -> None:
+    content = encode(TrainReply("a", 3, np.ones(2, dtype=np.float32), 1.0, None, 5))
+    fields = str(content.config_records["vestry"]["fields"]).replace('"spent": []', '"spent": 3')
+    content.config_records["vestry"]["fields"] = fields
+    with pytest.raises(MessageError, match="type=TrainReply is broken"):
+        decode_reply(content)
 
 
 def test_a_reply_is_no_order() -> None:

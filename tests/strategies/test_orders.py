@@ -26,7 +26,7 @@ def test_orders_name_no_site_and_no_rows() -> None:
 
 
 def test_a_refusal_has_one_of_few_codes() -> None:
-    assert set(get_args(RefusalCode)) == {"policy", "study", "data", "diverged", "lost", "internal"}
+    assert set(get_args(RefusalCode)) == {"policy", "ledger", "study", "data", "diverged", "lost", "internal"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         Refusal("a", "data", "x").code = "lost"  # type: ignore[misc]
 

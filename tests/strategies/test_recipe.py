@@ -11,6 +11,7 @@ from vestry_strategies.recipe import (
     EvaluationSpec,
     HoldoutSpec,
     PrivacySpec,
+    SiteGuaranteeSpec,
     StudySection,
     TrainingSpec,
 )
@@ -78,7 +79,58 @@ def test_a_holdout_is_a_share_or_a_column(plain: dict[str, Any]) -> None:
         HoldoutSpec(**plain)
 
 
-@pytest.mark.parametrize("plain", [{"epsilon": 0.0}, {"epsilon": -1.0}, {"delta": 0.0}, {"delta": 1.0}])
-def test_a_privacy_budget_is_a_positive_number(plain: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        PrivacySpec(**{"epsilon": 1.0, "delta": 1e-5, **plain})
+def privacy(**plain: Any) -> PrivacySpec:
+    """A section with what is not None of these."""
+    given = {"epsilon": 1.0, "delta": 1e-5, "sampling_probability": 0.1, **plain}
+    return PrivacySpec(**{key: value for key, value in given.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"epsilon": 0.0},
+        {"epsilon": -1.0},
+        {"epsilon": float("inf")},
+        {"delta": 0.0},
+        {"delta": 1.0},
+        {"clip": 0.0},
+        {"sampling_probability": 0.0},
+        {"sampling_probability": 1.5},
+        {"expected_batch": 0.0},
+        {"max_records": 0},
+        {"statistics_share": 1.0},
+        {"noise": "torch"},
+        {"sampling": "shuffled"},
+        {"unit": "hospital"},
+        {"adjacency": "substitute"},
+    ],
+)
+def test_a_privacy_parameter_out_of_range_is_refused(plain: dict[str, Any]) -> None:
+    privacy()
+    with pytest.raises(ValidationError, match=next(iter(plain))):
+        privacy(**plain)
+
+
+def test_a_study_names_its_epsilon_or_its_noise() -> None:
+    assert privacy(epsilon=None, noise_multiplier=1.0).epsilon is None
+    for both in ({"noise_multiplier": 1.0}, {"epsilon": None}):
+        with pytest.raises(ValidationError, match="exactly one of epsilon and noise_multiplier"):
+            privacy(**both)
+        with pytest.raises(ValidationError, match="exactly one of epsilon and noise_multiplier"):
+            SiteGuaranteeSpec(**{"epsilon": 1.0, "delta": 1e-2, "clip": 1.0, **both})
+
+
+def test_a_probability_goes_with_sampling() -> None:
+    assert privacy(sampling="full_batch", sampling_probability=None).sampling_probability is None
+    assert privacy(unit="site", sampling_probability=None).sampling_probability is None
+    for wrong in ({"sampling": "full_batch"}, {"sampling_probability": None}):
+        with pytest.raises(ValidationError, match="sampling_probability goes with sampling = 'poisson'"):
+            privacy(**wrong)
+
+
+def test_the_defaults_of_privacy_are_the_careful_ones() -> None:
+    spec = privacy(unit_column="patient")
+    assert (spec.unit, spec.adjacency, spec.noise) == ("patient", "zero-out", "cryptographic")
+    assert spec.metrics == ()
+    assert spec.site is None
+    assert SiteGuaranteeSpec(epsilon=1.0, delta=1e-2, clip=1.0).noise_at == "site"

@@ -2,10 +2,9 @@
 
 import pytest
 
-from tests.strategies.samples import IMAGE_STUDY, NUMBERS_STUDY, make_study
+from tests.strategies.samples import IMAGE_STUDY, NUMBERS_STUDY, PRIVACY, make_study, private_study
 from vestry_strategies.study import StudyError, parse_study
 
-PRIVATE = '[privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-5\n[evaluation]'
 SECURE = ("secure = false", "secure = true")
 
 
@@ -16,6 +15,12 @@ def strategy(name: str, parameters: str = "") -> tuple[str, str]:
 def said(*changes: tuple[str, str]) -> str:
     with pytest.raises(StudyError) as error:
         make_study(*changes)
+    return str(error.value)
+
+
+def said_private(*changes: tuple[str, str]) -> str:
+    with pytest.raises(StudyError) as error:
+        private_study(*changes)
     return str(error.value)
 
 
@@ -30,13 +35,14 @@ def test_a_robust_strategy_cannot_see_through_secure_aggregation() -> None:
 
 def test_batch_normalisation_has_no_place_under_differential_privacy() -> None:
     model = ('kind = "logistic"', 'kind = "mlp"\nnorm = "batch"')
-    message = said(model, ("[evaluation]", PRIVATE))
+    message = said_private(model)
     assert message.startswith("model.norm: 'batch' mixes the patients of a batch")
     assert "'layer' or 'none'" in message
     make_study(model)
     text = IMAGE_STUDY.replace("hidden = 8", 'hidden = 8\nnorm = "batch"')
+    text = text.replace("local_epochs", "local_steps")
     with pytest.raises(StudyError, match="'group' or 'none'"):
-        parse_study(text + PRIVATE.removesuffix("[evaluation]"))
+        parse_study(text + PRIVACY)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +101,120 @@ def test_parameters_of_strategies(name: str, parameters: str, message: str) -> N
 
 
 def test_patients_must_be_told_apart() -> None:
-    privacy = PRIVATE.replace('unit = "record"', 'unit = "patient"')
-    assert "privacy.unit_column: unit = 'patient' needs the column" in said(("[evaluation]", privacy))
-    column = privacy.replace("epsilon", 'unit_column = "age"\nepsilon')
-    assert "privacy.unit_column: 'age' is also a feature" in said(("[evaluation]", column))
-    make_study(("[evaluation]", privacy.replace("epsilon", 'unit_column = "row"\nepsilon')))
+    column = 'unit_column = "patient"'
+    assert "privacy.unit_column: unit = 'patient' needs the column" in said_private((column, ""))
+    assert "privacy.unit_column: 'age' is also a feature" in said_private((column, 'unit_column = "age"'))
+    assert "privacy.unit_column: 'sick' is the target" in said_private((column, 'unit_column = "sick"'))
+    record = (column, f'{column}\nunit = "record"')
+    assert "privacy.unit_column: goes with unit = 'patient', not with 'record'" in said_private(record)
+    private_study((column, 'unit_column = "row"'))
+    private_study((column, 'unit = "record"'))
+
+
+DECLARED = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
+SITE = ('unit_column = "patient"', 'unit = "site"')
+GUARANTEE = "[privacy.site]\nepsilon = 1.0\ndelta = 1e-2\nclip = 1.0\n[evaluation]"
+SECOND = ("[evaluation]", GUARANTEE)
+PATIENTS_OUT = ("sampling_probability = 0.25\n", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "way_out"),
+    [
+        ([("local_steps = 5", "local_epochs = 1")], "training.local_epochs", "write local_steps"),
+        (
+            [('kind = "tabular"', 'kind = "tabular"\nstandardise = "per-site"')],
+            "task.standardise: 'per-site' lets each person change everybody's inputs",
+            "use 'declared'",
+        ),
+        ([("range = [-6, 6]", "")], "task.features 'dose'.range", "task.standardise = 'declared'"),
+        (
+            [("delta", 'adjacency = "add-remove"\ndelta')],
+            "privacy.expected_batch: is needed with adjacency = 'add-remove'",
+            "not public",
+        ),
+        (
+            [
+                ("delta", 'adjacency = "add-remove"\nexpected_batch = 9.0\ndelta'),
+                ("delta", 'sampling = "truncated_poisson"\ndelta'),
+            ],
+            "privacy.sampling: 'truncated_poisson' needs adjacency = 'zero-out'",
+            "use 'poisson'",
+        ),
+        ([("delta", 'metrics = ["rmse"]\ndelta')], "privacy.metrics: a binary target has no metric", "auc"),
+        (
+            [("[privacy]", '[early_stopping]\nmetric = "auc"\npatience = 2\n[privacy]')],
+            "early_stopping.metric: 'auc' does not leave the sites",
+            "add it to privacy.metrics",
+        ),
+        (
+            [('metrics = ["accuracy", "auc"]', 'keep = "best"\nprimary = "auc"')],
+            "evaluation.keep: 'best' needs evaluation.primary",
+            "or use 'last'",
+        ),
+        ([SECOND], "privacy.site: bounds a site's updates, not the sums of round 0", "'declared' or 'none'"),
+        (
+            [DECLARED, ("delta", 'metrics = ["auc"]\ndelta'), SECOND],
+            "privacy.site: bounds a site's updates, not its metrics",
+            "leave privacy.metrics empty",
+        ),
+        ([SITE, PATIENTS_OUT], "task.standardise: 'shared' sends sums", "use 'declared'"),
+        (
+            [DECLARED, SITE, PATIENTS_OUT, ("delta", 'metrics = ["auc"]\ndelta')],
+            "privacy.metrics: nothing bounds a whole site's metrics",
+            "leave it empty",
+        ),
+        (
+            [DECLARED, SITE, PATIENTS_OUT, SECOND],
+            "privacy.site: is a second guarantee",
+            "the same one already",
+        ),
+    ],
+)
+def test_what_no_private_study_may_have(changes: list[tuple[str, str]], key: str, way_out: str) -> None:
+    message = said_private(*changes)
+    assert message.startswith(key)
+    assert way_out in message
+
+
+def test_private_studies_that_may_be() -> None:
+    private_study()
+    private_study(DECLARED, ("range = [-6, 6]", "typical = [0, 1]"))
+    private_study(DECLARED, SECOND)
+    private_study(DECLARED, SITE, PATIENTS_OUT)
+    private_study(SITE, PATIENTS_OUT, ('kind = "tabular"', 'kind = "tabular"\nstandardise = "per-site"'))
+    private_study(("delta", 'adjacency = "add-remove"\nexpected_batch = 9.0\ndelta'))
+    private_study(
+        ("delta", 'metrics = ["auc"]\ndelta'),
+        ('metrics = ["accuracy", "auc"]', 'keep = "best"\nprimary = "auc"'),
+        ("[privacy]", '[early_stopping]\nmetric = "auc"\npatience = 2\n[privacy]'),
+    )
+
+
+@pytest.mark.parametrize(
+    "key", ["sampling_probability = 0.25", "expected_batch = 9.0", 'adjacency = "add-remove"']
+)
+def test_what_means_nothing_for_a_whole_site_is_refused(key: str) -> None:
+    """A key that is ignored would be a promise that nobody keeps."""
+    message = said_private(DECLARED, SITE, PATIENTS_OUT, ("delta", f"{key}\ndelta"))
+    assert message.startswith(f"privacy.{key.split()[0]}: ")
+    assert "unit = 'site'" in message
+
+
+@pytest.mark.parametrize(("standardise", "refused"), [("shared", True), ("declared", True), ("none", False)])
+def test_a_released_regression_target_needs_a_range(standardise: str, refused: bool) -> None:
+    text = NUMBERS_STUDY.replace('kind = "tabular"', f'kind = "tabular"\nstandardise = "{standardise}"')
+    text = text.replace("local_epochs", "local_steps").replace("[-9]", "[-9]\nrange = [0, 9]")
+    if standardise == "none":
+        text = text.replace('missing = "mean"\n', "")
+    if not refused:
+        parse_study(text + PRIVACY)
+        text += PRIVACY + 'metrics = ["mae"]\n'
+    else:
+        text += PRIVACY
+    with pytest.raises(StudyError, match=r"target.*range"):
+        parse_study(text)
+    parse_study(text.replace('type = "regression"', 'type = "regression"\nrange = [0, 99]'))
 
 
 @pytest.mark.parametrize("column", ["age", "sick"])

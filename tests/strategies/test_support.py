@@ -2,16 +2,21 @@
 
 import pytest
 
-from tests.strategies.samples import make_study
-from vestry_strategies.study import StudyError
+from tests.strategies.samples import make_study, private_study
+from vestry_strategies.study import StudyError, StudySpec
 from vestry_strategies.support import check_supported, insecure_choices
 
 SECURE = ("secure = false", "secure = true")
-PRIVATE = ("[evaluation]", '[privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-5\n[evaluation]')
+DECLARED = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
+SITE = ('unit_column = "patient"', 'unit = "site"')
+SITE_IN_FULL = ("sampling_probability = 0.25\n", "")
+SECOND = "[privacy.site]\nepsilon = 1.0\ndelta = 1e-2\nclip = 1.0\n"
+AT_SERVER = ("[evaluation]", SECOND + 'noise_at = "server"\n[evaluation]')
 
 
-def test_a_study_that_says_what_it_does_without_is_supported() -> None:
-    check_supported(make_study())
+@pytest.mark.parametrize("study", [make_study(), private_study(), private_study(DECLARED, AT_SERVER)])
+def test_a_study_that_says_what_it_does_without_is_supported(study: StudySpec) -> None:
+    check_supported(study)
 
 
 def test_secure_aggregation_is_asked_for_by_default_and_refused() -> None:
@@ -19,19 +24,34 @@ def test_secure_aggregation_is_asked_for_by_default_and_refused() -> None:
     assert study.aggregation.secure
     with pytest.raises(StudyError, match=r"aggregation\.secure: .* write secure = false"):
         check_supported(study)
+    with pytest.raises(StudyError, match=r"aggregation\.secure"):
+        check_supported(private_study(SECURE))
 
 
-def test_differential_privacy_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"privacy: .* remove the section \[privacy\]"):
-        check_supported(make_study(PRIVATE))
-
-
-def test_both_are_said_at_once() -> None:
-    with pytest.raises(StudyError, match=r"(?s)aggregation\.secure.*privacy:"):
-        check_supported(make_study(SECURE, PRIVATE))
-
-
-def test_every_insecure_choice_is_stamped() -> None:
-    assert len(insecure_choices(make_study())) == 2
-    assert len(insecure_choices(make_study(PRIVATE))) == 1
-    assert insecure_choices(make_study(SECURE, PRIVATE)) == ()
+@pytest.mark.parametrize(
+    ("study", "stamped"),
+    [
+        (make_study(), ["aggregation.secure = false", "no [privacy]"]),
+        (make_study(SECURE), ["no [privacy]"]),
+        (private_study(), ["aggregation.secure = false"]),
+        (private_study(SECURE), []),
+        (
+            private_study(SECURE, ("delta", 'noise = "simulation"\ndelta')),
+            ["privacy.noise = 'simulation': guarantee none"],
+        ),
+        (
+            private_study(SECURE, DECLARED, SITE, SITE_IN_FULL),
+            ["privacy.unit = 'site': nothing bounds what the model tells about one patient"],
+        ),
+        (
+            private_study(SECURE, DECLARED, AT_SERVER),
+            ["privacy.site.noise_at = 'server': protects from recipients, not the coordinator"],
+        ),
+        (private_study(SECURE, DECLARED, ("[evaluation]", SECOND + "[evaluation]")), []),
+    ],
+)
+def test_every_insecure_choice_is_stamped(study: StudySpec, stamped: list[str]) -> None:
+    choices = insecure_choices(study)
+    assert len(choices) == len(stamped)
+    for choice, start in zip(choices, stamped, strict=True):
+        assert choice.startswith(start)

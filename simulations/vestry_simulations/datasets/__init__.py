@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["heart_data", "heart_study"]
+__all__ = ["heart_data", "heart_private_study", "heart_study"]
 
 
 def heart_data() -> Path:
@@ -14,3 +14,8 @@ def heart_data() -> Path:
 def heart_study() -> Path:
     """The study file of the demo."""
     return Path(str(files("vestry_simulations") / "studies" / "heart.toml"))
+
+
+def heart_private_study() -> Path:
+    """The study file of the private demo: the same patients at epsilon 3."""
+    return Path(str(files("vestry_simulations") / "studies" / "heart_private.toml"))

@@ -1,5 +1,6 @@
 """Images from a .npz file: arrays of pixels and labels, and further arrays to split by."""
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def _design(study: "StudySpec", rows: Rows) -> Design:
             f"the study says height, width, channels = {shape}"
         )
     low, high = task.value_range
-    flat = images.reshape(len(images), -1)
+    flat = images.reshape(len(images), math.prod(shape))
     wrong = int((~((flat >= low) & (flat <= high)).all(axis=1)).sum())
     if wrong:
         raise ContractViolation(task.images, f"pixels in the range [{low:g}, {high:g}]", wrong)
