@@ -1,15 +1,17 @@
 """Options that several commands of `vestry-site` share, and how they print."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DEFAULT_HOME", "Head", "Home", "Json", "note", "print_json", "print_table", "say"]
+__all__ = ["DEFAULT_HOME", "Head", "Home", "Json", "note", "own_head", "print_json", "print_table", "say"]
 
 DEFAULT_HOME = Path("vestry-site")
+_HEAD_VARIABLE = "VESTRY_SITE_HEAD"
 
 Home = Annotated[
     Path,
@@ -19,12 +21,18 @@ Head = Annotated[
     Path | None,
     typer.Option(
         "--head",
-        envvar="VESTRY_SITE_HEAD",
+        envvar=_HEAD_VARIABLE,
         metavar="FILE",
         help="Where the ledger's newest entry is noted, best on another disk; default: beside the ledger.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def own_head() -> Path | None:
+    """Where the environment says that the site's own head is; not that of somebody else's ledger."""
+    named = os.environ.get(_HEAD_VARIABLE)
+    return Path(named) if named else None
 
 
 def note(text: str) -> None:

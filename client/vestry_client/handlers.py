@@ -14,6 +14,7 @@ from vestry_client.datasets import SiteData
 from vestry_client.evaluate import evaluate_locally
 from vestry_client.policy import PolicyRefusal
 from vestry_client.private_orders import private_reply
+from vestry_client.replies import ReplyError
 from vestry_client.site import Bench, Site, make_bench, preprocessing_of
 from vestry_client.train import TrainingDiverged, train_locally
 from vestry_privacy.dpsgd import UnitError
@@ -72,7 +73,7 @@ def handle(site: Site, order: Order) -> Reply:
 def _code(error: VestryError) -> RefusalCode:
     if isinstance(error, PolicyRefusal):
         return "policy"
-    if isinstance(error, LedgerError):
+    if isinstance(error, LedgerError | ReplyError):
         return "ledger"
     if isinstance(error, DataError):
         return "data"

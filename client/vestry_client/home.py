@@ -13,6 +13,7 @@ from vestry_privacy.durable import write_durably
 from vestry_privacy.errors import VestryError
 from vestry_privacy.identity import SiteIdentity, create_identity, load_identity
 from vestry_privacy.ledger import Ledger
+from vestry_privacy.ledger_file import default_head
 
 if TYPE_CHECKING:
     from vestry_client.policy import SitePolicy
@@ -99,6 +100,11 @@ class SiteHome:
     def policy(self) -> Path:
         """The policy file."""
         return self.folder / "policy.toml"
+
+    @property
+    def head_file(self) -> Path:
+        """Where the ledger's newest entry is noted."""
+        return self.head or default_head(self.ledger)
 
     def create(self) -> tuple[SiteIdentity, list[Path]]:
         """Make what is not there yet; what is there stays as it is.

@@ -11,6 +11,7 @@ from vestry_client.command_options import (
     Home,
     Json,
     note,
+    own_head,
     print_json,
     print_table,
     say,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from vestry_client.spending_file import SpendingFile
     from vestry_privacy.accounting import AccountantName
     from vestry_privacy.ledger import Ledger
-    from vestry_privacy.ledger_verify import VerifyReport
 
 __all__ = ["app", "import_command", "report", "show", "verify"]
 
@@ -98,8 +98,10 @@ def verify(
         str | None,
         typer.Option(metavar="KEY", help="The site's: 64 hexadecimal digits, or a file that holds them."),
     ] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", metavar="FILE", help="The ledger's head; default: beside it.")
+    ] = None,
     home: Home = DEFAULT_HOME,
-    head: Head = None,
     as_json: Json = False,
 ) -> None:
     """Check every hash, signature and place; needs no site, and changes nothing.
@@ -108,14 +110,16 @@ def verify(
     """
     from vestry_client.home import SiteHome, read_public_key
     from vestry_privacy.ledger_errors import LedgerError, LedgerTampered
+    from vestry_privacy.ledger_verify import verify_ledger
 
-    site = SiteHome(home, head)
-    path = site.ledger if file is None else file
     key = None if public_key is None else read_public_key(public_key)
-    if file is None and key is None:
-        key = site.load_identity().public_key
+    path = file
+    if path is None:  # its own: key and head are known, so a head that is gone is found
+        site = SiteHome(home, head or own_head())
+        path, head = site.ledger, site.head_file
+        key = site.load_identity().public_key if key is None else key
     try:
-        found = _verified(path, key, head)
+        found = verify_ledger(path, key, head)
     except LedgerError as error:
         if as_json:
             place = {"entry": error.seq, "broken": error.broken} if isinstance(error, LedgerTampered) else {}
@@ -131,6 +135,7 @@ def verify(
                 "public_key": found.public_key.hex(),
                 "fingerprint": found.fingerprint,
                 "key_given": key is not None,
+                "head_checked": found.head_checked,
                 "clock_set_back": list(found.clock_set_back),
                 "reconciled": list(found.reconciled),
             }
@@ -140,6 +145,8 @@ def verify(
     say(f"signed by {found.fingerprint}")
     if key is None:
         say("no --public-key was given: this is the file's own key; compare its fingerprint with the site's")
+    if not found.head_checked:
+        say("its head was not there: whether entries at its end are missing cannot be told; --head names it")
     for what, entries in (("clock set back", found.clock_set_back), ("follow on a loss", found.reconciled)):
         if entries:
             say(f"{what}: entries {', '.join(map(str, entries))}")
@@ -161,6 +168,7 @@ def import_command(
 
     spending = load_spending(file)
     with SiteHome(home, head).open_ledger() as ledger:
+        _countable(ledger, spending)
         if reconcile:
             ledger.reconcile(spending.note, spending.lost())
         else:
@@ -180,37 +188,29 @@ def import_command(
         say(f"{name}: the filter counts epsilon {claimed:.4g} as claimed, {rest:.4g} left")
 
 
-def _verified(path: Path, key: bytes | None, head: Path | None) -> "VerifyReport":
-    """As ``verify_ledger``, with the way out for a copy that came without its head."""
-    from vestry_privacy.ledger_errors import LedgerRollback, LedgerUnavailable
-    from vestry_privacy.ledger_file import default_head
-    from vestry_privacy.ledger_verify import verify_ledger
+def _countable(ledger: "Ledger", spending: "SpendingFile") -> None:
+    """What is written stays, so an event that the filter cannot count must not get in."""
+    from vestry_privacy.accounting import renyi_divergence
+    from vestry_privacy.ledger_errors import PopulationError
 
-    noted = head or default_head(path)
-    try:
-        return verify_ledger(path, key, head)
-    except LedgerRollback:
-        if noted.exists():
-            raise
-        raise LedgerUnavailable(
-            f"{path}: every entry that is here holds; whether newer ones are missing cannot be told without "
-            f"{noted}: copy it too, or name it with --head"
-        ) from None
+    for name, events in spending.by_population().items():
+        population = ledger.population(name)
+        if population is None:
+            raise PopulationError(f"population {name!r}: is not registered in this ledger")
+        for event in events:
+            renyi_divergence(event, population.budget.order)
 
 
 def _import(ledger: "Ledger", spending: "SpendingFile") -> None:
     """All populations, or none: refusals come before the first entry."""
     from vestry_client.spending_file import SpendingFileError
     from vestry_privacy.ledger_entries import Import
-    from vestry_privacy.ledger_errors import PopulationError
 
     events = spending.by_population()
     if not events:
         raise SpendingFileError("spent: the file charges nothing; write tables [[spent]]")
     imports = [entry for entry in ledger.entries() if isinstance(entry, Import)]
     for name, own in events.items():
-        if ledger.population(name) is None:
-            raise PopulationError(f"population {name!r}: is not registered in this ledger")
         for entry in imports:
             if (entry.population, entry.events, entry.note) == (name, own, spending.note):
                 raise SpendingFileError(

@@ -204,8 +204,8 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
 
     Raises:
         LedgerError: no reservation, and then ``compute`` is not called.
-        ReplyError: the reply could not be kept, or not read again; nothing may be sent, and the release
-            counts as spent.
+        ReplyError: a later round was answered; or the reply could not be kept, or not read again, and then
+            nothing may be sent, and the release counts as spent.
 
     Guarantees:
         When ``compute`` begins, the charge is on the disk. When it fails, all of it counts as spent.
@@ -213,6 +213,7 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
     kept = _kept_reply(private, kind, release)
     if kept is not None:
         return kept
+    _refuse_older(private, kind, release)
     (charged,) = private.rules.charged([release.event])
     reservation = private.ledger.reserve(
         private.digest, release.partition, release.purpose, release.round, charged, release.order
@@ -238,6 +239,16 @@ def _kept_reply(private: PrivateStudy, kind: type[Reply], release: Release) -> R
     if answer.state == "commit" and answer.reply_hash != kept.digest:
         raise ReplyError("this site's kept reply is not the one that was paid for, and cannot be sent")
     return kept.reply
+
+
+def _refuse_older(private: PrivateStudy, kind: type[Reply], release: Release) -> None:
+    """Rounds only go on: a reply that was sent after a crash is in no commit, and is not kept for ever."""
+    try:
+        newest = private.replies.newest(kind)
+    except ReplyError:
+        return  # of another round; of this one the ledger has an answer, or there was none
+    if newest is not None and getattr(newest.reply, "round", 0) > release.round:
+        raise ReplyError(f"round {release.round}: a later round was answered already; rounds only go on")
 
 
 def release_sums(

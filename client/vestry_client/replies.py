@@ -19,7 +19,6 @@ from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.errors import VestryError
 from vestry_strategies.files import write_atomically
 from vestry_strategies.orders import EvaluateReply, StatisticsReply, TrainReply
-from vestry_strategies.sums import Arrays
 
 __all__ = ["KeptReply", "PaidReply", "Replies", "ReplyError"]
 
@@ -88,11 +87,17 @@ class Replies:
         Raises:
             ReplyError: the file is damaged.
         """
+        kept = self.newest(kind)
+        return kept if kept is not None and kept.order_hash == order_hash else None
+
+    def newest(self, kind: type[object]) -> KeptReply | None:
+        """The kept reply of a kind; None where none is.
+
+        Raises:
+            ReplyError: the file is damaged.
+        """
         content = self._read(kind.__name__)
-        if content is None:
-            return None
-        kept = _decode(content[:_DIGITS], content[_DIGITS:])
-        return kept if kept.order_hash == order_hash else None
+        return None if content is None else _decode(content[:_DIGITS], content[_DIGITS:])
 
     def _read(self, kind: str) -> bytes | None:
         if self._folder is None:
@@ -120,6 +125,7 @@ def _encode(order_hash: str, reply: PaidReply) -> bytes:
             tensors["update"] = np.asarray(value, order="C")
         elif item.name == "sums":
             tensors.update({f"sums/{name}": np.asarray(array, order="C") for name, array in value.items()})
+            plain["sums"] = list(value)  # safetensors keep no order
         else:
             plain[item.name] = list(value) if isinstance(value, tuple) else value
     return save(tensors, metadata={"vestry": json.dumps(plain, sort_keys=True)})
@@ -145,8 +151,7 @@ def _decode(digest: bytes, content: bytes) -> KeptReply:
     if "spent" in plain:
         plain["spent"] = tuple(plain["spent"])
     if "update" in tensors:
-        plain["update"] = tensors.pop("update")
+        plain["update"] = tensors["update"]
     else:
-        sums: Arrays = {name.removeprefix("sums/"): array for name, array in tensors.items()}
-        plain["sums"] = sums
+        plain["sums"] = {name: tensors[f"sums/{name}"] for name in plain["sums"]}
     return KeptReply(order_hash, kind(**plain), _digest(content))

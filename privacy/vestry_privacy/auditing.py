@@ -1,8 +1,8 @@
 """The canary audit: what the trainer itself gives away, measured inside the real trainer.
 
 The study's network gets m more parameters that no record of a patient moves. Canary i is a privacy unit of
-its own whose gradient is a multiple of the i-th of them, longer than the clip, so that clipping leaves exactly
-C (dummy-parameter canaries: Andrew et al., ICLR 2024, arXiv:2302.03098). A coin decides whether a canary is in
+its own whose gradient lies along the i-th of them, longer than the clip, so that clipping leaves exactly C
+(dummy-parameter canaries: Andrew et al., ICLR 2024, arXiv:2302.03098). A coin decides whether a canary is in
 the training data or its place is empty, all in one run (Steinke, Nasr, Jagielski, NeurIPS 2023,
 arXiv:2305.08846). What a canary's parameter moved, over all steps, is its score. Sampling, clipping, sum,
 noise and normaliser are those of :class:`~vestry_privacy.dpsgd.PrivateSteps` on the mechanism of the plan.
@@ -10,10 +10,10 @@ noise and normaliser are those of :class:`~vestry_privacy.dpsgd.PrivateSteps` on
 The m parameters are the weights of one Linear layer of r inputs and r outputs, m = r^2 or a little less:
 canary i has the one-hot input i mod r and its loss reads output i div r, so its gradient is one weight.
 
-What it can find: too little noise, in all steps or some; a clip that does not hold, or holds for a record and
-not for a person; a higher sampling probability; more steps than are counted. What it cannot: noise that can be
-foretold, a normaliser made from the data, whatever leaves beside the gradients. It is an attack: on patients'
-data it would have to be charged, so it belongs into simulations.
+What it can find: too little noise, in all steps or some; a clip that does not hold, or holds for a record
+and not for a person; a higher sampling probability; more steps than are counted. What it cannot: noise that
+can be foretold, a normaliser made from the data, whatever leaves beside the gradients. It is an attack: on
+patients' data it would have to be charged, so it belongs into simulations.
 
     VestryError
     └── AuditError    nothing can be measured so
@@ -233,11 +233,11 @@ def _with_canaries(
     chosen: NDArray[np.int64],
     each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
-    """Records and canaries below each other, with a last column that says which canary a record is, or -1."""
+    """Records and canaries below each other, with a last column that numbers the canaries from 1; 0 is none."""
     flat = inputs.reshape(len(inputs), -1)
-    number = torch.from_numpy(np.repeat(chosen, each)).to(flat)
+    number = torch.from_numpy(np.repeat(chosen, each) + 1).to(flat)
     zeros = torch.zeros(len(number), flat.shape[1]).to(flat)
-    none = torch.full((len(flat), 1), -1).to(flat)
+    none = torch.zeros(len(flat), 1).to(flat)
     marked = torch.cat([torch.cat([flat, none], 1), torch.cat([zeros, number[:, None]], 1)])
     labels = torch.cat([targets, targets[:1].expand(len(number))])
     people = int(unit.max()) + 1
@@ -260,8 +260,8 @@ class _AuditedNetwork(nn.Module):
     def forward(self, marked: torch.Tensor) -> torch.Tensor:
         """(R, p + 1) -> (R, k + 2): the network's outputs, a canary's weight, and whether it is a canary."""
         number = marked[:, -1].long()
-        is_canary = (number >= 0).float()[:, None]
-        place = number.clamp_min(0)
+        is_canary = (number > 0).float()[:, None]
+        place = (number - 1).clamp(0, self.extra - 1)
         row = functional.one_hot(place % self._side, self._side).float() * is_canary
         column = functional.one_hot(place // self._side, self._side).float()
         weight = (self.canaries(row) * column).sum(1, keepdim=True)

@@ -127,8 +127,8 @@ def lower_bound(right: int, guesses: int, canaries: int, delta: float, confidenc
         Epsilon; 0 where nothing is ruled out.
 
     Guarantees:
-        A trainer that is (epsilon, delta)-DP, where a canary is replaced by none, gives a larger value than its
-        epsilon with a probability of at most 1 - ``confidence``.
+        A trainer that is (epsilon, delta)-DP, where a canary is replaced by none, gives a larger value than
+        its epsilon with a probability of at most 1 - ``confidence``.
     """
     low, high = 0.0, 64.0
     if _surprise(right, guesses, canaries, low, delta) > 1 - confidence:
@@ -155,7 +155,7 @@ def _surprise(right: int, guesses: int, canaries: int, value: float, delta: floa
 def _binomial(trials: int, wins: float) -> NDArray[np.float64]:
     """(trials + 1,) probabilities of so many wins; ``wins`` below 1."""
     if wins == 1.0:
-        return np.eye(1, trials + 1, trials)[0]
+        return np.concatenate([np.zeros(trials), np.ones(1)])
     logs = np.array([math.lgamma(k + 1) for k in range(trials + 1)])
     k = np.arange(trials + 1)
     chosen = logs[trials] - logs - logs[::-1]

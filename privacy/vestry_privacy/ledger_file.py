@@ -324,12 +324,14 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
         LedgerTampered: a damaged database.
         LedgerVersion: a newer version wrote it.
     """
+    if not path.is_file():
+        raise LedgerUnavailable(f"ledger {path}: there is no such file")
     name = f"file:{quote(str(path.absolute()))}"
     # Without a log beside it nothing is pending, and 'immutable' spares the files that WAL would need.
     pending = path.with_name(f"{path.name}-wal").exists()
     try:
         with closing(
-            sqlite3.connect(f"{name}?{'mode=ro' if pending else 'immutable=1'}", uri=True)
+            sqlite3.connect(f"{name}?{'mode=ro' if pending else 'mode=ro&immutable=1'}", uri=True)
         ) as connection:
             connection.text_factory = _text
             _check_kind(connection, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tests.simulations.laboratory import STUDY, rows
 from vestry_client.handlers import Site, handle
@@ -17,7 +18,6 @@ from vestry_client.site import Bench, make_bench
 from vestry_client.state import SiteStates
 from vestry_privacy.identity import load_or_create_identity
 from vestry_privacy.ledger import Ledger
-from vestry_privacy.ledger_entries import Entry
 from vestry_strategies.orders import (
     EvaluateOrder,
     FinishOrder,
@@ -60,7 +60,9 @@ max_records = 4
 metrics = ["accuracy"]
 """
 
-_TEXT = STUDY.replace('name = "dose"\ntype = "number"', 'name = "dose"\ntype = "number"\nrange = [-9, 9]')
+_TEXT = STUDY.replace(
+    'name = "dose"\ntype = "number"', 'name = "dose"\ntype = "number"\nrange = [-9, 9]'
+).replace("local_steps = 5", "local_steps = 2")
 
 
 def private_study(*changes: tuple[str, str]) -> StudySpec:
@@ -147,12 +149,9 @@ class Clinic:
         return FinishOrder(self.study.to_json())
 
     def kinds(self) -> list[str]:
-        """Kinds of the ledger's entries since the population was registered."""
-        return [entry.kind for entry in self.entries()]
-
-    def entries(self) -> list[Entry]:
-        """The ledger's entries of studies."""
-        return [e for e in self.ledger.entries() if e.kind not in {"create", "register", "dataset"}]
+        """Kinds of the ledger's entries, those of the site's own set-up left out."""
+        made = {"create", "register", "dataset"}
+        return [entry.kind for entry in self.ledger.entries() if entry.kind not in made]
 
     def charged(self, partition: Any = "train") -> int:
         """How many steps and releases this study was charged for a partition."""
@@ -173,7 +172,8 @@ def make_clinic(
     register: bool = True,
     **settings: Any,
 ) -> Iterator[Clinic]:
-    """A site over a table with a real ledger in a folder; the folder may be of an earlier one."""
+    """A site over a table with a real ledger in a folder, which may be of an earlier one."""
+    torch.set_num_threads(1)  # tiny matrices on a busy machine
     found = visits() if table is None else table
     rules = make_policy() if policy is None else policy
     loads: list[str] = []

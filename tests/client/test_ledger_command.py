@@ -119,19 +119,32 @@ def test_verify_a_copy_offline(tmp_path: Path, home: SiteHome) -> None:
     told = json.loads(
         asked("ledger", "verify", copy, "--public-key", home.public_key, "--json", home=nobody)[0]
     )
-    assert (told["ok"], told["entries"], told["key_given"]) == (True, 10, True)
+    assert (told["ok"], told["entries"], told["key_given"], told["head_checked"]) == (True, 10, True, True)
     assert told["public_key"] == home.load_identity().public_key.hex()
     assert "compare its fingerprint" in asked("ledger", "verify", copy, home=nobody)[0]
     said = said_no("ledger", "verify", copy, "--public-key", "00" * 32, home=nobody)
     assert "is signed with the key" in said
     assert not nobody.folder.exists()
     (copy.parent / "ledger.sqlite.head").unlink()
-    said = said_no("ledger", "verify", copy, home=nobody)
-    assert "every entry that is here holds; whether newer ones are missing cannot be told" in said
+    assert "entries at its end are missing cannot be told" in asked("ledger", "verify", copy, home=nobody)[0]
     (copy.parent / "elsewhere").write_bytes((home.folder / "ledger.sqlite.head").read_bytes())
     asked("ledger", "verify", copy, "--head", copy.parent / "elsewhere", home=nobody)
     said = said_no("ledger", "verify", tmp_path / "none.sqlite", home=nobody)
-    assert "every entry" not in said
+    assert "none.sqlite" in said
+
+
+def test_the_environments_head_is_of_the_sites_own_ledger(
+    tmp_path: Path, home: SiteHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, elsewhere = tmp_path / "other.sqlite", tmp_path / "head"
+    shutil.copy(home.ledger, copy)
+    elsewhere.write_text('{"version": 1, "seq": 99, "hash": "00"}', encoding="utf-8")
+    monkeypatch.setenv("VESTRY_SITE_HEAD", str(elsewhere))
+    assert "10 entries hold" in asked("ledger", "verify", copy, home=SiteHome(tmp_path / "nobody"))[0]
+    assert "99 entries" in said_no("ledger", "verify", home=home)
+    monkeypatch.delenv("VESTRY_SITE_HEAD")
+    (home.folder / "ledger.sqlite.head").unlink()
+    assert "ledger.sqlite.head" in said_no("ledger", "verify", home=home)
 
 
 def test_verify_names_the_first_broken_entry(home: SiteHome, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +184,22 @@ def test_import_charges_once(tmp_path: Path, home: SiteHome) -> None:
     assert "imported the same already; if it happened twice, say so in another note" in said
     again = write(tmp_path / "p.toml", PILOT.replace("pilot", "second pilot"))
     assert "left" in asked("ledger", "import", again, home=home)[0]
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1e6])
+@pytest.mark.parametrize("sampling", ["", "0.5", "1.0", "1e-9"])
+def test_every_event_that_a_file_may_hold_can_be_counted(tmp_path: Path, sigma: float, sampling: str) -> None:
+    """An entry stays for ever: one that no accountant can read would end the ledger."""
+    home = make_home(tmp_path)
+    asked("population", "register", "cardiology", home=home)
+    text = PILOT.replace("5.0", f"{sigma:f}").replace("count = 2", "count = 1000000000")
+    if sampling:
+        text = text.replace('"gaussian"', f'"poisson-gaussian"\nsampling_probability = {sampling}')
+    asked("ledger", "import", write(tmp_path / "p.toml", text), home=home)
+    (found,) = json.loads(asked("ledger", "report", "--json", home=home)[0])["populations"]
+    assert found["left_epsilon"] == 0.0 or sigma > 1
+    with home.open_ledger() as ledger:
+        assert ledger.rollback is None
 
 
 def test_import_is_all_or_nothing(tmp_path: Path, home: SiteHome) -> None:

@@ -131,6 +131,7 @@ def test_rules_are_frozen_and_strict() -> None:
 def test_a_study_may_cost_the_whole_budget_unless_the_rules_say_less() -> None:
     assert make_rules().study_limit == 4.0
     assert make_rules(max_epsilon_per_study=1.5).study_limit == 1.5
+    assert make_rules(max_epsilon_per_study=4.0).study_limit == 4.0
 
 
 @given(sites=st.integers(2, 12), count=st.integers(0, 50))

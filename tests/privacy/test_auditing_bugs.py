@@ -62,8 +62,7 @@ def half_the_steps_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def records_are_clipped_instead_of_persons(patch: pytest.MonkeyPatch) -> None:
-    original = auditing.group_units
-    patch.setattr(auditing, "group_units", lambda unit: original(np.arange(len(unit))))
+    patch.setattr(auditing, "group_units", lambda unit: dpsgd.group_units(np.arange(len(unit))))
 
 
 def audited(plan: PrivacyPlan, each: int) -> AuditResult:
@@ -85,6 +84,7 @@ def test_bug_is_caught_at_epsilon_3(bug: str, monkeypatch: pytest.MonkeyPatch) -
     of_patients = "persons" in bug
     plan = plan_for(3.0, 0.2, 60, "patient" if of_patients else "record")
     BUGS[bug](monkeypatch)
+    plan = replace(plan, adjacency="add-remove", persons=None)  # more units than places would be refused
     result = audited(plan, 2 if of_patients else 1)
     assert not result.holds, result
     assert result.interval[0] > result.epsilon_claimed

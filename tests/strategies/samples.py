@@ -9,6 +9,8 @@ from vestry_strategies.rows import Table
 from vestry_strategies.study import StudySpec, parse_study
 
 __all__ = [
+    "DECLARED",
+    "FULL_BATCH",
     "IMAGE_STUDY",
     "MULTI_STUDY",
     "NUMBERS_STUDY",
@@ -98,6 +100,11 @@ PRIVATE = (
     ('name = "dose"\ntype = "number"', 'name = "dose"\ntype = "number"\nrange = [-6, 6]'),
     ("[evaluation]", PRIVACY + "[evaluation]"),
 )
+
+DECLARED = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
+
+FULL_BATCH = ("sampling_probability = 0.25", 'sampling = "full_batch"')
+"""Its noise is found in no time, by a closed form."""
 
 
 def private_study(*changes: tuple[str, str]) -> StudySpec:

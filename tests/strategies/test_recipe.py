@@ -113,7 +113,8 @@ def test_a_privacy_parameter_out_of_range_is_refused(plain: dict[str, Any]) -> N
 
 def test_a_study_names_its_epsilon_or_its_noise() -> None:
     assert privacy(epsilon=None, noise_multiplier=1.0).epsilon is None
-    for both in ({"noise_multiplier": 1.0}, {"epsilon": None}):
+    wrong: tuple[dict[str, Any], ...] = ({"noise_multiplier": 1.0}, {"epsilon": None})
+    for both in wrong:
         with pytest.raises(ValidationError, match="exactly one of epsilon and noise_multiplier"):
             privacy(**both)
         with pytest.raises(ValidationError, match="exactly one of epsilon and noise_multiplier"):

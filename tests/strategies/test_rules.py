@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.strategies.samples import IMAGE_STUDY, NUMBERS_STUDY, PRIVACY, make_study, private_study
+from tests.strategies.samples import DECLARED, IMAGE_STUDY, NUMBERS_STUDY, PRIVACY, make_study, private_study
 from vestry_strategies.study import StudyError, parse_study
 
 SECURE = ("secure = false", "secure = true")
@@ -111,7 +111,6 @@ def test_patients_must_be_told_apart() -> None:
     private_study((column, 'unit = "record"'))
 
 
-DECLARED = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
 SITE = ('unit_column = "patient"', 'unit = "site"')
 GUARANTEE = "[privacy.site]\nepsilon = 1.0\ndelta = 1e-2\nclip = 1.0\n[evaluation]"
 SECOND = ("[evaluation]", GUARANTEE)

@@ -2,12 +2,11 @@
 
 import pytest
 
-from tests.strategies.samples import make_study, private_study
+from tests.strategies.samples import DECLARED, make_study, private_study
 from vestry_strategies.study import StudyError, StudySpec
 from vestry_strategies.support import check_supported, insecure_choices
 
 SECURE = ("secure = false", "secure = true")
-DECLARED = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
 SITE = ('unit_column = "patient"', 'unit = "site"')
 SITE_IN_FULL = ("sampling_probability = 0.25\n", "")
 SECOND = "[privacy.site]\nepsilon = 1.0\ndelta = 1e-2\nclip = 1.0\n"
