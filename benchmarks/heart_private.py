@@ -5,11 +5,11 @@ patients with the whole epsilon, statistics none), beside the same patients with
 seed draws the held-out quarter, the same for every epsilon, and the starting weights. Each private run goes
 through the sites' policies and ledgers, and the epsilon in the table is what the ledgers say.
 
-Settings: simulations/vestry_simulations/studies/heart_private.toml. Clip, learning rate and rounds were chosen
-once for all three epsilons, among 250 settings, on inner splits of the training rows of other draws of these
-patients: a patient held out here may have been in one of them. Choosing anew inside each seed gave no lower
-figures, and the plateau is wide. The learning rate here is 4/3 of the study's, since a hospital that holds out by
-a column divides by all its persons. Without privacy: full batches, 50 steps of learning rate 1, chosen alike.
+Settings: heart_private.toml beside the demo's study. Clip, learning rate and rounds were chosen once for all
+three epsilons, among 250 settings, on inner splits of the training rows of other draws of these patients: a
+patient held out here may have been in one of them. Choosing anew inside each seed gave no lower figures, and
+the plateau is wide. The learning rate here is 4/3 of the study's, since a hospital that holds out by a column
+divides by all its persons. Without privacy: full batches, 50 steps of learning rate 1, chosen alike.
 
 Targets: the AUC over all held-out rows at most .01 / .015 / .03 below the run without privacy.
 
@@ -109,8 +109,8 @@ def measure(options: argparse.Namespace) -> Report:
     )
     sheet = Sheet(f"Four hospitals, {len(seeds)} seeds: mean ± sd", columns, rows)
     note = (
-        "'ledgers' is the most that a ledger says of a patient of one hospital, 'at all sites' of somebody who "
-        "is in the training data of all four. The deviation is mostly that of the held-out rows."
+        "'ledgers' is the most that a ledger says of a patient of one hospital, 'at all sites' of somebody "
+        "who is in the training data of all four. The deviation is mostly that of the held-out rows."
     )
     return Report("heart_private", tuple(figures), (sheet,), (note,))
 

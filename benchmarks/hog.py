@@ -87,7 +87,8 @@ def _cells(pixels: int, cell: int) -> Features:
 def _share(place: Features, number: int, bins: int) -> Features:
     """How much of each pixel is a vote for one direction; the last is beside the first."""
     distance = np.abs(place - number)
-    return np.maximum(0.0, 1.0 - np.minimum(distance, bins - distance))
+    share: Features = np.maximum(0.0, 1.0 - np.minimum(distance, bins - distance))
+    return share
 
 
 def _pooled(values: Features, rows: Features, columns: Features) -> Features:

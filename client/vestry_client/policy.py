@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from vestry_client.privacy_rules import DatasetRule, PrivacyRules
 from vestry_privacy.errors import VestryError
@@ -52,8 +52,10 @@ class PolicyRefusal(VestryError):
         return "refused by the site's policy" + (f", rule {self.rule}" if level == "rule" else "")
 
 
-class SitePolicy(Section):
+class SitePolicy(BaseModel):
     """The rules of one site."""
+
+    model_config = Section.model_config
 
     version: Literal[1] = Field(default=1, description="Of this format.")
     tell_coordinator: Told = Field(

@@ -313,11 +313,12 @@ def _renyi_curve(event: Event, orders: tuple[float, ...]) -> NDArray[np.float64]
 
         q = event.sampling_probability
         gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
-        whole = [float(order) for order in np.ceil(alpha)]  # the library finds none at some small fractions
+        whole = [float(order) for order in np.ceil(alpha)]  # at some fractions the library finds little
         accountant = RdpAccountant([*orders, *whole], dp_accounting.NeighboringRelation.REPLACE_SPECIAL)
         accountant.compose(dp_accounting.PoissonSampledDpEvent(q, gaussian))
-        step, above = np.split(np.asarray(accountant.rdp), 2)
-        step = np.where(np.isfinite(step), step, above)  # the divergence grows with the order
+        step: NDArray[np.float64] = np.fmin(
+            *np.split(np.asarray(accountant.rdp), 2)
+        )  # the divergence grows with the order
         if isinstance(event, TruncatedPoissonGaussian):
             from scipy.stats import binom
 

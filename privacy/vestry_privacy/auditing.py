@@ -57,7 +57,7 @@ class CanaryScores:
     """What the canaries' parameters moved.
 
     Attributes:
-        scores: (m,) in units of C.
+        scores: (m,) mean over the steps, in units of C: about q where a canary is in, 0 where it is out.
         inside: (m,) was the canary in the data?
     """
 
@@ -179,7 +179,7 @@ def canary_scores(
     """Take the plan's steps with canaries in the data; arguments as for :func:`audit_trainer`.
 
     A step weighs in the score by one over the variance that it shows in the parameters of canaries that are
-    out: with equal noise the score is the plain sum, and a step without noise drowns in no other's.
+    out: with equal noise the score is the plain mean, and a step without noise does not drown in the others.
 
     Raises:
         AuditError: too few canaries, or the network diverged.
@@ -201,17 +201,19 @@ def canary_scores(
         group_units(owners),
     )
     floor = (_LEAST_NOISE_SEEN * plan.noise_multiplier) ** 2
-    scores = np.zeros(canaries)
+    scores, weights = np.zeros(canaries), 0.0
     for step in range(1, plan.steps + 1):
         gradient = steps.gradient()
         audited.move(gradient, learning_rate)
         released = gradient[-audited.extra :][:canaries].cpu().numpy().astype(np.float64)
         released *= mechanism.normaliser / plan.clip
-        scores += released / max(float(released[~inside].var()), floor)
+        weight = 1 / max(float(released[~inside].var()), floor)
+        scores += weight * released
+        weights += weight
         progress(step)
     if not audited.finite():
         raise AuditError("the network diverged, which hides the canaries; lower training.learning_rate")
-    return CanaryScores(scores, inside)
+    return CanaryScores(scores / weights, inside)
 
 
 def _with_room(mechanism: Mechanism, unit: NDArray[np.int64], canaries: int) -> Mechanism:
@@ -233,7 +235,7 @@ def _with_canaries(
     chosen: NDArray[np.int64],
     each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]:
-    """Records and canaries below each other, with a last column that numbers the canaries from 1; 0 is none."""
+    """Records, canaries below them, and a last column that numbers the canaries from 1; 0 is none."""
     flat = inputs.reshape(len(inputs), -1)
     number = torch.from_numpy(np.repeat(chosen, each) + 1).to(flat)
     zeros = torch.zeros(len(number), flat.shape[1]).to(flat)

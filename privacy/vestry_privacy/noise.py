@@ -209,7 +209,8 @@ def add_gaussian(
     if not (0 < clip < math.inf and 0 < noise_multiplier < math.inf):
         raise ValueError(f"clip={clip}, noise_multiplier={noise_multiplier} must be above 0 and finite")
     step = grid(clip, persons, noise_multiplier)
-    scaled = torch.from_numpy(total.astype(np.float64) / step)
+    with np.errstate(over="ignore", invalid="ignore"):  # a warning would tell of somebody's values
+        scaled = torch.from_numpy(total.astype(np.float64) / step)
     if total.size and not float(scaled.abs().max()) * step <= 1.001 * clip * max(persons, 1):
         raise ValueError("total must be a finite sum of clipped parts: clip before adding noise")
     deviation = noise_multiplier * accounted_sensitivity(clip, total.size, persons, noise_multiplier)

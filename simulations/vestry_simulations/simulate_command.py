@@ -119,7 +119,7 @@ def simulate_command(
         raise SimulationError("--baselines: goes with one epsilon; leave it out of a curve")
     without = None if plain is None else _study(plain, rounds, seed)
     points = _curve(spec, without, epsilons, lambda changed: run_seeds(changed, with_baselines=False))
-    finish_curve(laboratory, points, as_json=as_json, png=png)
+    _finish_curve(laboratory, points, as_json=as_json, png=png)
 
 
 def _curve(
@@ -229,7 +229,7 @@ def _finish(
     out.print(f"report  {folder / (name + '.html')}")
 
 
-def finish_curve(
+def _finish_curve(
     laboratory: "Laboratory", points: "Sequence[CurvePoint]", *, as_json: bool, png: bool
 ) -> None:
     """Write the curve's report, print its table or the final line."""

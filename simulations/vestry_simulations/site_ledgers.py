@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASET", "SitePrivacy", "open_site_ledger", "private_policy", "public_persons", "read_privacy"]
 
-DATASET, POPULATION = "data", "persons"
-LEDGER, IDENTITY = "ledger.sqlite", "identity.pem"
+DATASET = "data"
+"""Name of a virtual site's data set in its policy."""
+
+_POPULATION = "persons"
+_LEDGER, _IDENTITY = "ledger.sqlite", "identity.pem"
 _SLACK = 2.0
 
 
@@ -113,8 +116,8 @@ def private_policy(study: StudySpec, persons: int, open_policy: Mapping[str, Any
     )
     return SitePolicy(
         **open_policy,
-        populations={POPULATION: rules},
-        datasets={DATASET: DatasetRule(population=POPULATION)},
+        populations={_POPULATION: rules},
+        datasets={DATASET: DatasetRule(population=_POPULATION)},
     )
 
 
@@ -142,15 +145,15 @@ def open_site_ledger(folder: Path, policy: SitePolicy, fingerprint: str) -> "Led
         LedgerError: it cannot be opened, or is not this site's.
         IdentityError: the site's key cannot be read.
     """
-    rules = policy.populations.get(POPULATION)
+    rules = policy.populations.get(_POPULATION)
     if rules is None:
         return None
     from vestry_privacy.ledger import Ledger
 
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / LEDGER, load_or_create_identity(folder / IDENTITY))
-    ledger.register(population_of(POPULATION, rules))
-    ledger.add_dataset(POPULATION, DATASET, fingerprint, None)
+    ledger = Ledger(folder / _LEDGER, load_or_create_identity(folder / _IDENTITY))
+    ledger.register(population_of(_POPULATION, rules))
+    ledger.add_dataset(_POPULATION, DATASET, fingerprint, None)
     return ledger
 
 
@@ -171,7 +174,7 @@ def read_privacy(study: StudySpec, folder: Path, sites: tuple[str, ...]) -> dict
     found: dict[str, SitePrivacy] = {}
     for name in sites if study.privacy is not None else ():
         place = folder / quote(name, safe="")
-        if (place / LEDGER).exists():
+        if (place / _LEDGER).exists():
             found[name] = _read_site(study, place)
     return found
 
@@ -182,8 +185,8 @@ def _read_site(study: StudySpec, place: Path) -> SitePrivacy:
     spec, digest = study.privacy, study.digest()
     if spec is None:
         raise ValueError("privacy=None: the study has no section [privacy]")
-    identity = load_or_create_identity(place / IDENTITY)
-    with Ledger(place / LEDGER, identity) as ledger:
+    identity = load_or_create_identity(place / _IDENTITY)
+    with Ledger(place / _LEDGER, identity) as ledger:
         train, holdout = ledger.spent(digest, "train"), ledger.spent(digest, "holdout")
         guarantee = next(
             (entry.guarantee for entry in ledger.entries() if entry.kind == "hold"),
@@ -197,7 +200,7 @@ def _read_site(study: StudySpec, place: Path) -> SitePrivacy:
         steps=sum(event.count for event in train if event.mechanism != "gaussian"),
         guarantee=guarantee,
         events=tuple(event.model_dump_json() for event in train),
-        ledger=str(place / LEDGER),
+        ledger=str(place / _LEDGER),
         fingerprint=identity.fingerprint,
         site_epsilon=None if site_plan is None else site_plan.epsilon(),
     )

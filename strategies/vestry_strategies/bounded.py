@@ -78,7 +78,8 @@ def stack_parts(parts: Mapping[str, BoundedPart]) -> BoundedSums:
     """
     columns = [np.asarray(part.values, dtype=np.float64) for part in parts.values()]
     return BoundedSums(
-        values=np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1),
+        # No -1: a site may have no records, and numpy cannot tell the width of nothing.
+        values=np.concatenate([c.reshape(len(c), math.prod(c.shape[1:])) for c in columns], axis=1),
         bound=math.sqrt(math.fsum(part.bound**2 for part in parts.values())),
         shapes={name: column.shape[1:] for name, column in zip(parts, columns, strict=True)},
         units={name: part.unit for name, part in parts.items()},

@@ -38,11 +38,14 @@ __all__ = [
     "SECRET",
     "Clinic",
     "answered",
+    "guaranteed_study",
     "make_clinic",
     "make_policy",
     "make_rules",
     "private_study",
     "refused",
+    "site_rules",
+    "site_study",
     "visits",
 ]
 
@@ -74,6 +77,20 @@ def private_study(*changes: tuple[str, str]) -> StudySpec:
     return parse_study(text)
 
 
+def site_study(*changes: tuple[str, str]) -> StudySpec:
+    """The same with unit = 'site': the whole site is what is protected, and nothing else leaves."""
+    privacy = '[privacy]\nunit = "site"\nnoise_multiplier = 1.0\ndelta = 1e-5\nclip = 2.0\n'
+    declared = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
+    return private_study((PRIVACY.strip(), privacy + 'sampling = "full_batch"\n'), declared, *changes)
+
+
+def guaranteed_study(place: str, *changes: tuple[str, str]) -> StudySpec:
+    """The same with a second guarantee, for the whole site, whose noise is added at ``place``."""
+    table = f'[privacy.site]\nnoise_multiplier = 1.0\ndelta = 1e-5\nclip = 2.0\nnoise_at = "{place}"\n'
+    declared = ('kind = "tabular"', 'kind = "tabular"\nstandardise = "declared"')
+    return private_study(('metrics = ["accuracy"]\n', table), declared, *changes)
+
+
 def visits(persons: int = 40, each: int = 2, seed: int = 0, **columns: str) -> Table:
     """Several rows of each person; a keyword puts one text into a whole column."""
     made = [{"patient": f"P{n // each:03d}", **row} for n, row in enumerate(rows(persons * each, seed))]
@@ -93,6 +110,11 @@ def make_rules(**changes: Any) -> PrivacyRules:
         "cross_site_overlap": "assumed-disjoint",
     }
     return PrivacyRules(**{**settings, **changes})
+
+
+def site_rules() -> PrivacyRules:
+    """Rules of a site that is one unit."""
+    return make_rules(unit="site", unit_column=None, persons=1)
 
 
 def make_policy(rules: PrivacyRules | None = None, **changes: Any) -> SitePolicy:

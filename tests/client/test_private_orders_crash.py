@@ -72,7 +72,7 @@ def test_a_kill_at_every_point(born: Nursery, tmp_path: Path, point: str, count:
     check_books(tmp_path)
     assert born.run(tmp_path) == [0]
     check_books(tmp_path)
-    # What was sent before the kill is sent again or, of a round before the newest, refused: never another one.
+    # What was sent before the kill is sent again or, of a round before the newest, refused.
     assert all(len(digests - {"refused:ledger"}) == 1 for digests in sent(tmp_path).values())
     check_replies(tmp_path)
 

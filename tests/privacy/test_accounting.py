@@ -90,7 +90,7 @@ def test_a_cap_is_free_only_far_above_the_mean(cap: int, expected: float) -> Non
     event = truncated(1.0, 0.01, cap, 10_000, 1000)
     pld = epsilon([event], DELTA)
     assert pld == pytest.approx(expected, rel=0.005)
-    orders = [order / 8 for order in range(9, 160)]
+    orders = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0]
     assert min(renyi_to_epsilon(renyi_divergence(event, order), order, DELTA) for order in orders) >= pld
 
 
@@ -102,10 +102,10 @@ def truncated(sigma: float, q: float, cap: int, persons: int, count: int) -> Tru
 
 @pytest.mark.parametrize(
     "event",
-    [truncated(2.0, 0.05, 80, 1000, 200), truncated(1.0, 0.2, 30, 50, 3), truncated(3.0, 0.5, 5, 8, 40)],
+    [truncated(2.0, 0.05, 80, 1000, 200), truncated(3.0, 0.2, 30, 100, 30), truncated(4.0, 0.3, 22, 30, 10)],
 )
 def test_renyi_bound_of_truncated_steps_covers_pld(event: TruncatedPoissonGaussian) -> None:
-    orders = [order / 8 for order in range(9, 500)]
+    orders = [2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0]
     best = min(renyi_to_epsilon(renyi_divergence(event, order), order, DELTA) for order in orders)
     assert best >= epsilon([event], DELTA)
     assert epsilon([event], DELTA, "rdp") >= epsilon([event], DELTA)
@@ -170,7 +170,7 @@ def test_renyi_bound_of_a_truncated_step_holds_in_truth(
 
 
 def test_the_untruncated_bound_would_be_wrong() -> None:
-    """Whom the cap keeps tells who is out: a tenth sampled, two kept of five, and the truth is seven times."""
+    """Whom the cap keeps tells who is out: of 50 a tenth are drawn, two kept: seven times as much."""
     truth = true_divergence(1.0, -1.0, 50, 0.1, 2, 2.0, 16.0)
     assert truth > 7 * renyi_divergence(steps(2.0, 0.1, 1), 16.0)
     assert truth <= renyi_divergence(truncated(2.0, 0.1, 2, 50, 1), 16.0)
@@ -205,7 +205,7 @@ def test_noise_that_underflows_is_refused() -> None:
 
 def test_mixed_events_compose() -> None:
     """Heterogeneous: in any order the same, above its largest part, below the sum of its parts, RDP above."""
-    events: list[Event] = [steps(1.2, 0.02, 300), steps(0.9, 0.01, 200), release(8.0, 4), steps(2.0, 0.1, 50)]
+    events: list[Event] = [steps(2.0, 0.02, 300), release(8.0, 4), steps(3.0, 0.1, 50)]
     mixed = epsilon(events, DELTA)
     parts = [epsilon([event], DELTA) for event in events]
     assert max(parts) < mixed < sum(parts)
@@ -231,7 +231,7 @@ def test_nothing_costs_nothing() -> None:
 
 
 def test_both_adjacencies_cost_the_same() -> None:
-    event = [steps(1.0, 0.05, 100)]
+    event = [steps(3.0, 0.05, 100)]
     assert epsilon(event, DELTA, adjacency="add-remove") == pytest.approx(epsilon(event, DELTA), rel=1e-9)
 
 
@@ -264,11 +264,11 @@ def test_what_an_accountant_cannot_do_is_refused() -> None:
         epsilon([release(1.0)], DELTA, adjacency="replace-one")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("accountant", ["pld", "rdp", "prv"])
+@pytest.mark.parametrize("accountant", [pytest.param("pld", marks=pytest.mark.slow), "rdp", "prv"])
 def test_calibrated_noise_meets_the_target_and_little_less_does_not(accountant: AccountantName) -> None:
-    sigma = noise_multiplier(3.0, DELTA, 0.01, 1000, accountant)
-    assert epsilon([steps(sigma, 0.01, 1000)], DELTA, accountant) <= 3.0
-    assert epsilon([steps(sigma * 0.998, 0.01, 1000)], DELTA, accountant) > 3.0
+    sigma = noise_multiplier(1.0, DELTA, 0.02, 50, accountant)
+    assert epsilon([steps(sigma, 0.02, 50)], DELTA, accountant) <= 1.0
+    assert epsilon([steps(sigma * 0.998, 0.02, 50)], DELTA, accountant) > 1.0
 
 
 def test_calibration_of_one_gaussian_release_is_the_known_one() -> None:

@@ -123,4 +123,6 @@ def image_study(*changes: tuple[str, str]) -> StudySpec:
 
 def table(**columns: list[Any]) -> Table:
     """A table of texts."""
-    return Table({name: np.array([str(cell) for cell in cells]) for name, cells in columns.items()})
+    return Table(
+        {name: np.array([str(cell) for cell in cells], dtype=np.str_) for name, cells in columns.items()}
+    )

@@ -25,6 +25,9 @@ def test_a_missing_value_is_refused_unless_the_study_says_otherwise() -> None:
     [
         {"type": "number", "range": (1.0, 1.0)},
         {"type": "number", "missing": "category"},
+        {"type": "number", "typical": (1.0, 0.0)},
+        {"type": "number", "typical": (1.0, -2.0)},
+        {"type": "boolean", "typical": (0.0, 1.0)},
         {"type": "category", "categories": ("a", "a")},
         {"type": "category", "categories": ("a", "")},
         {"type": "category", "categories": ("a", "b"), "missing": "mean"},
@@ -74,6 +77,21 @@ def test_imputing_the_mean_needs_a_mean() -> None:
     TabularTask(kind="tabular", target=target, features=(number,), standardise="per-site")
     with pytest.raises(ValidationError, match="needs standardise"):
         TabularTask(kind="tabular", target=target, features=(number,), standardise="none")
+
+
+def test_declared_scales_must_be_declared() -> None:
+    target = Target(name="y", type="binary", classes=("a", "b"))
+    for declared in ({"range": (0.0, 9.0)}, {"typical": (4.0, 2.0)}):
+        number = feature(name="x", type="number", missing="mean", **declared)
+        TabularTask(kind="tabular", target=target, features=(number,), standardise="declared")
+    bare = feature(name="x", type="number")
+    with pytest.raises(ValidationError, match=r"needs range or typical of features \['x'\]"):
+        TabularTask(kind="tabular", target=target, features=(bare,), standardise="declared")
+    flag = feature(name="z", type="boolean")
+    TabularTask(kind="tabular", target=target, features=(flag,), standardise="declared")
+    amount = Target(name="y", type="regression")
+    with pytest.raises(ValidationError, match="needs the target's range"):
+        TabularTask(kind="tabular", target=amount, features=(flag,), standardise="declared")
 
 
 def test_images_need_classes_and_a_range() -> None:

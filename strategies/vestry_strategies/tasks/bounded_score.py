@@ -29,6 +29,9 @@ _CONFUSION = frozenset(
     {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "macro_f1"}
 )
 
+_MEANS = frozenset({"loss", "brier"})
+"""Need the number of records, if no other part counts them."""
+
 
 def bounded_score(
     study: "StudySpec",
@@ -57,17 +60,17 @@ def bounded_score(
     Guarantees:
         Each record's vector has an L2 norm of at most the bound, whatever outputs and losses are.
     """
-    target = study.task.target
+    target, wanted = study.task.target, set(names)
     outputs = np.nan_to_num(outputs.astype(np.float64), nan=0.0, posinf=1e6, neginf=-1e6)
     parts: dict[str, BoundedPart] = {}
-    if target.type == "regression":
+    if target.type != "regression":
+        parts.update(_classes(target, wanted, outputs, targets))
+    elif wanted != {"loss"}:
         parts["moments"] = _moments(target, preprocessing, outputs[:, 0], targets)
-    else:
-        parts.update(_classes(target, set(names), outputs, targets))
-    if "loss" in names:
+    if "loss" in wanted:
         cut = np.clip(np.nan_to_num(losses.astype(np.float64), nan=LARGEST_LOSS), 0.0, LARGEST_LOSS)
         parts["loss"] = BoundedPart(cut[:, None] / LARGEST_LOSS, 1.0, LARGEST_LOSS)
-    if not {"moments", "confusion"} & parts.keys():
+    if wanted & _MEANS and not {"moments", "confusion"} & parts.keys():
         parts["examples"] = BoundedPart(np.ones((len(targets), 1)), 1.0)
     return stack_parts(parts)
 

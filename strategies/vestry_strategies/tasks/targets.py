@@ -235,7 +235,7 @@ def _regression(moments: NDArray[np.float64]) -> Metrics:
         "mse": mse,
         "rmse": None if mse is None else mse**0.5,
         "mae": _ratio(max(absolute, 0.0), n),
-        "r2": 1.0 - squared / spread if spread > 0 else None,
+        "r2": 1.0 - max(squared, 0.0) / spread if spread > 0 else None,
     }
 
 

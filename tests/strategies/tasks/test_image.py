@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from tests.strategies.samples import image_study
+from vestry_strategies.bounded import BoundedSums
 from vestry_strategies.rows import ContractViolation, DataFileError
-from vestry_strategies.sums import add_sums
+from vestry_strategies.sums import Sums, add_sums
 from vestry_strategies.task import Design
 from vestry_strategies.tasks.image import IMAGE, ImageArrays
 
@@ -147,3 +151,64 @@ def test_one_grey_value_everywhere_does_no_harm(path: Path) -> None:
     whole = design(read(path, images=np.full((20, 6, 4, 2), 9)))
     fitted = IMAGE.features.fit(STUDY, IMAGE.features.statistics(STUDY, whole))
     assert np.isfinite(IMAGE.features.encode(STUDY, fitted, whole).inputs).all()
+
+
+def bounded(pixels: np.ndarray) -> BoundedSums:
+    make = IMAGE.features.bounded_statistics
+    assert make is not None
+    return make(STUDY, Design(pixels, np.zeros(len(pixels), dtype=np.int64), np.arange(len(pixels))))
+
+
+def released(sums: Sums) -> dict[str, np.ndarray]:
+    fit = IMAGE.features.fit_released
+    assert fit is not None
+    return dict(fit(STUDY, sums))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 4), st.just(2), st.just(6), st.just(4)),
+        elements=st.floats(0, 1, width=32),
+    )
+)
+def test_no_image_moves_the_released_sums_by_more_than_the_bound(pixels: np.ndarray) -> None:
+    made = bounded(pixels)
+    assert (np.linalg.norm(made.values, axis=1) <= made.bound * (1 + 1e-9)).all()
+    assert made.bound == pytest.approx(5**0.5)  # a person, two means and two mean squares of at most 1
+    assert {name: part.shape for name, part in made.read(made.values.sum(axis=0)).items()} == {
+        "persons": (1,), "sum": (2,), "sum_of_squares": (2,),
+    }  # fmt: skip
+
+
+def test_without_noise_images_are_standardised_as_by_exact_sums(path: Path) -> None:
+    whole = design(read(path))
+    made = bounded(whole.inputs)
+    found = released(made.read(made.values.sum(axis=0)))
+    exact = IMAGE.features.fit(STUDY, IMAGE.features.statistics(STUDY, whole))
+    np.testing.assert_allclose(found["mean"], exact["mean"], rtol=1e-6)
+    np.testing.assert_allclose(found["scale"], exact["scale"], rtol=1e-5)
+
+
+wild = arrays(np.float64, 2, elements=st.floats(allow_nan=False, allow_infinity=False))
+
+
+@settings(max_examples=100, deadline=None)
+@given(wild, wild, wild)
+def test_released_statistics_of_images_stay_in_range_whatever_the_noise(
+    persons: np.ndarray, total: np.ndarray, squares: np.ndarray
+) -> None:
+    found = released({"persons": persons[:1], "sum": total, "sum_of_squares": squares})
+    assert ((found["mean"] >= 0) & (found["mean"] <= 1)).all()
+    assert ((found["scale"] >= 0.01) & (found["scale"] <= 1)).all()
+
+
+def test_nothing_released_takes_declared_constants() -> None:
+    assert {name: part.tolist() for name, part in released({}).items()} == {
+        "mean": [0.5, 0.5],
+        "scale": [0.5, 0.5],
+    }
+    declared = image_study(('kind = "image"', 'kind = "image"\nstandardise = "declared"'))
+    exact = IMAGE.features.statistics(declared, Design(np.ones((3, 2, 6, 4)), np.zeros(3, int), np.arange(3)))
+    assert IMAGE.features.fit(declared, exact)["mean"].tolist() == [0.5, 0.5]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from tests.client.bench import make_study
@@ -218,3 +219,46 @@ def test_bins_cover_every_score() -> None:
     assert part["negatives"][0] == 1
     assert part["positives"][SCORE_BINS - 1] == 1
     assert part["positives"][SCORE_BINS // 2] == 1
+
+
+noisy = st.floats(-1e6, 1e6)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from([BINARY, MULTI, NUMBERS]), st.data())
+def test_metrics_of_noised_sums_are_undefined_or_make_sense(study: StudySpec, data: st.DataObject) -> None:
+    """Noise makes counts negative and parts larger than their wholes; some parts were not released."""
+    shapes = {name: part.shape for name, part in sums(study, *sample(study, 0, 4)).items()}
+    shapes |= {name: (16,) for name in ("positives", "negatives") if name in shapes}
+    drawn: Sums = {
+        name: data.draw(arrays(np.float64, shape, elements=noisy))
+        for name, shape in shapes.items()
+        if data.draw(st.booleans())
+    }
+    if ("positives" in drawn) != ("negatives" in drawn):
+        drawn = {name: part for name, part in drawn.items() if name not in ("positives", "negatives")}
+    found = summarise(study, drawn)
+    assert set(found) == set(metric_names(study))
+    for name, value in found.items():
+        if value is None:
+            continue
+        assert np.isfinite(value), name
+        if name == "r2":
+            assert value <= 1
+        elif name in ("loss", "mse", "rmse", "mae"):
+            assert value >= 0
+        else:
+            assert 0 <= value <= 1, name
+
+
+def test_only_what_was_released_is_summarised() -> None:
+    part = sums(BINARY, *sample(BINARY, 0))
+    found = summarise(BINARY, {"confusion": part["confusion"]})
+    assert found["accuracy"] is not None
+    assert {name for name, value in found.items() if value is None} == {"loss", "auc", "brier"}
+    assert set(summarise(BINARY, {}).values()) == {None}
+
+
+def test_an_error_below_zero_counts_as_none() -> None:
+    found = summarise(NUMBERS, {"moments": np.array([-5.0, -1.0, 0.0, 100.0, 10.0])})
+    assert found == {"loss": None, "mse": 0.0, "rmse": 0.0, "mae": 0.0, "r2": 1.0}
