@@ -2,17 +2,17 @@
 
 Accuracy on test rows, mean and standard deviation over seeds, of models trained through Vestry's mechanism
 only: one privacy plan a run, calibrated by PLD at delta 1e-5, zero-out adjacency with the number of training
-rows public, cryptographic noise. The reference picked its learning rates on test rows, which flatters it; here
-no setting saw a row that is tested (benchmarks/utility_data.py says which rows are which).
+rows public, cryptographic noise. The reference picked its learning rates on test rows, which flatters it;
+here no setting saw a row that is tested (benchmarks/utility_data.py says which rows are which).
 
-The noise of a private run cannot be seeded, so figures move between runs. A cell is reached if its mean is not
-below the reference by more than its noise: one standard error over the seeds, or, where all seeds share one
-test set (MNIST), one standard deviation of an accuracy on so many images if that is larger.
+The noise of a private run cannot be seeded, so figures move between runs. A cell is reached if its mean is
+not below the reference by more than its noise: one standard error over the seeds, or, where all seeds share
+one test set (MNIST), one standard deviation of an accuracy on so many images if that is larger.
 
 How the settings were chosen: the grid that --tune prints was tried on rows that are never tested, a fifth of
-them held out several times over, with as much noise on a mean gradient as all training rows would have. Of the
-grid's best settings one in the middle of its neighbours was taken, not the luckiest. Choosing was not charged:
-these are public data, and a hospital would have to pay for it or choose on public data as well.
+them held out several times over, with as much noise on a mean gradient as all training rows would have. Of
+the grid's best settings one in the middle of its neighbours was taken, not the luckiest. Choosing was not
+charged: these are public data; a hospital would have to pay for it, or choose on public data as well.
 
 Run from the root of the repository:  python -m benchmarks.utility [--json] [--data NAME] [--seeds N] [--tune]
 """
@@ -181,22 +181,21 @@ def measure(options: argparse.Namespace) -> Report:
         ]
     finally:
         torch.set_num_threads(threads)
-    return Report(
-        "utility", tuple(_figures(cells)), (_table(cells, len(seeds)), _settings_sheet(cells)), _NOTES
-    )
+    sheets = (_table(cells, len(seeds)), _settings_sheet(cells))
+    return Report("utility", tuple(_figures(cells)), sheets, (_MECHANISM, _UNITS, _SPREADS))
 
 
 _MECHANISM = (
-    f"Private runs: PrivacyPlan, calibrate (PLD, delta {DELTA:g}), PrivateSteps, cryptographic noise. No row that "
-    "is tested took part in choosing a setting; the reference chose its learning rates on test rows."
+    f"Private runs: PrivacyPlan, calibrate (PLD, delta {DELTA:g}), PrivateSteps, cryptographic noise. No row "
+    "that is tested took part in choosing a setting; the reference chose its learning rates on test rows."
 )
 _UNITS = (
-    "breast-cancer protects a patient; digits and MNIST an image, as nobody knows who wrote which. The means of "
-    "breast-cancer are noised and charged in the same plan; all other features are of their own row."
+    "breast-cancer protects a patient; digits and MNIST an image, as nobody knows who wrote which. The means "
+    "of breast-cancer are noised and charged in the same plan; all other features are of their own row."
 )
 _SPREADS = (
-    "± is the deviation over the seeds: of test rows and noise at breast-cancer and digits, of the noise alone "
-    "at MNIST, whose 1,000 test images are the same for every seed."
+    "± is the deviation over the seeds: of test rows and noise at breast-cancer and digits, of the noise "
+    "alone at MNIST, whose 1,000 test images are the same for every seed."
 )
 
 

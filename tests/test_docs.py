@@ -17,7 +17,7 @@ from tests.layout.tree import PACKAGES
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
-INLINE = re.compile(r"`(vestry [^`]+)`")
+INLINE = re.compile(r"`(vestry(?:-site)? [^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Usage:
 
     where: str
     words: tuple[str, ...]
+    program: str = "vestry"
 
 
 @cache
@@ -49,22 +50,24 @@ def usages(name: str, text: str) -> Iterator[Usage]:
         words = shlex.split(line, comments=True)
         while words and "=" in words[0] and not words[0].startswith("-"):
             words = words[1:]  # VARIABLE=value before the command
-        if words and words[0].rpartition("/")[2] == "vestry":
+        program = words[0].rpartition("/")[2] if words else ""
+        if program in {"vestry", "vestry-site"}:
             stop = next((i for i, w in enumerate(words) if w in {"|", ">", "&&", ";"}), None)
-            yield Usage(f"{name}: {line}", tuple(words[1:stop]))
+            yield Usage(f"{name}: {line}", tuple(words[1:stop]), program)
 
 
-def command_line() -> click.Command:
+def command_line(program: str = "vestry") -> click.Command:
     from typer.main import get_command
 
-    from vestry_simulations.cli import app
+    from vestry_client.cli import app as site
+    from vestry_simulations.cli import app as laboratory
 
-    return get_command(app)
+    return get_command(site if program == "vestry-site" else laboratory)
 
 
 def wrong_usage(root: click.Command, usage: Usage) -> str | None:
     """What is wrong with a usage, or None. Operands are not looked at, only names and options."""
-    command, path = root, "vestry"
+    command, path = root, usage.program
     options: set[str] = {"--help"}
     for word in usage.words:
         options |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
@@ -118,7 +121,8 @@ def test_links_of_a_page_resolve(page: Path) -> None:
 def test_commands_of_a_page_exist(page: Path) -> None:
     name = str(page.relative_to(ROOT))
     shown = usages(name, page.read_text(encoding="utf-8"))
-    assert [found for usage in shown if (found := wrong_usage(command_line(), usage))] == []
+    wrong = [wrong_usage(command_line(usage.program), usage) for usage in shown]
+    assert [found for found in wrong if found] == []
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -166,11 +170,13 @@ def test_studies_of_the_repository_can_be_run(path: Path) -> None:
     check_supported(load_study(path))
 
 
-def test_every_command_is_documented() -> None:
-    shown = [usage.words for page in pages() for usage in usages(page.name, page.read_text(encoding="utf-8"))]
+@pytest.mark.parametrize("program", ["vestry", "vestry-site"])
+def test_every_command_is_documented(program: str) -> None:
+    used = [usage for page in pages() for usage in usages(page.name, page.read_text(encoding="utf-8"))]
+    shown = [usage.words for usage in used if usage.program == program]
     missing = [
         " ".join(path)
-        for path in leaves(command_line())
+        for path in leaves(command_line(program))
         if not any(words[: len(path)] == path for words in shown)
     ]
     assert missing == []

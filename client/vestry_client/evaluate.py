@@ -8,9 +8,9 @@ from vestry_strategies.bounded import BoundedSums
 from vestry_strategies.parameters import FlatModel, Vector
 from vestry_strategies.study import StudySpec
 from vestry_strategies.sums import Arrays, Sums
-from vestry_strategies.task import Examples, Task
+from vestry_strategies.task import BoundedScore, Examples, Task
 
-__all__ = ["evaluate_bounded", "evaluate_locally", "predict"]
+__all__ = ["bounds_of", "evaluate_bounded", "evaluate_locally", "predict"]
 
 _ROWS = 4096
 
@@ -64,15 +64,25 @@ def evaluate_bounded(
     Raises:
         VestryError: the task cannot bound its metrics.
     """
+    score = bounds_of(task)
+    flat.load(model)
+    outputs, losses = predict(study, task, flat, examples)
+    with np.errstate(all="ignore"):  # whoever sends extreme arrays gets values that are clipped
+        return score(study, preprocessing, names, outputs, examples.targets, losses)
+
+
+def bounds_of(task: Task) -> BoundedScore:
+    """The bounded form of a task's metrics.
+
+    Raises:
+        VestryError: it has none.
+    """
     if task.bounded_score is None:
         raise VestryError(
             f"privacy.metrics: the task '{task.name}' has no bounded form of its metrics, so none may leave; "
             "leave privacy.metrics empty"
         )
-    flat.load(model)
-    outputs, losses = predict(study, task, flat, examples)
-    with np.errstate(all="ignore"):  # whoever sends extreme arrays gets values that are clipped
-        return task.bounded_score(study, preprocessing, names, outputs, examples.targets, losses)
+    return task.bounded_score
 
 
 def predict(

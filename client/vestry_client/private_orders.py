@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vestry_client.datasets import SiteData
-from vestry_client.evaluate import evaluate_bounded, predict
+from vestry_client.evaluate import bounds_of, evaluate_bounded, predict
 from vestry_client.private import PrivateStudy, Release, bound_update, order_hash, pay, release_sums
 from vestry_client.site import Bench, Site, preprocessing_of
 from vestry_client.train import LocalResult, PersonRecords, TrainingDiverged, train_locally
@@ -212,6 +212,7 @@ def _evaluate(
     names = study.privacy.metrics if study.privacy is not None else ()
     if not names:
         return EvaluateReply(site.name, order.round, {})
+    bounds_of(bench.task)
 
     def compute() -> EvaluateReply:
         examples = data.examples(study, bench.task, order.preprocessing, holdout=True)

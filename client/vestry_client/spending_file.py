@@ -48,15 +48,15 @@ class SpentEvent(Section):
     mechanism: Literal["gaussian", "poisson-gaussian", "truncated-poisson-gaussian"] = Field(
         description="A release over all persons, steps over persons drawn at random, or those with a cap."
     )
-    noise_multiplier: Annotated[float, Field(ge=0.01, le=1e6)] = Field(
-        description="Noise deviation over the bound of one person's part; write 0.01 for less."
+    noise_multiplier: Annotated[float, Field(ge=0.01, le=1000)] = Field(
+        description="Noise deviation over the bound of one person's part; of less write 0.01, of more 1000."
     )
     sampling_probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="Of each person in each step."
     )
     cap: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Most persons in a step.")
     persons: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Public number of persons.")
-    count: int = Field(ge=1, le=10**9, description="How often.")
+    count: int = Field(ge=1, le=10**6, description="How often, up to a million.")
 
     @model_validator(mode="after")
     def _fits(self) -> "SpentEvent":

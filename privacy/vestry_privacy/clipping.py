@@ -36,7 +36,7 @@ def clip_factors(squared_norms: torch.Tensor, clip: float) -> torch.Tensor:
     """
     bound = _bound(clip)
     norms = squared_norms.to(torch.float64).sqrt()
-    factors = bound / norms.clamp_min(bound)
+    factors = norms.new_full((), bound) / norms.clamp_min(bound)  # a tensor, for one rounding, not two
     return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
 
 

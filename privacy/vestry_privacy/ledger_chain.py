@@ -80,7 +80,6 @@ class LedgerChain:
         self.file, self._identity, self._clock = file, identity, clock
         self._mutex = threading.RLock()
         self._process = os.getpid()
-        self._changed = False
         self.state = LedgerState()
         self.entries: list[Entry] = []
         self.newest: Row | None = None
@@ -102,17 +101,13 @@ class LedgerChain:
         """
         with self._mutex:
             self._require_process()
-            try:
-                with self.file.writing():
-                    self._changed = False
-                    self._catch_up()
-                    if self.lost is not None and not repairing:
-                        raise LedgerRollback(self.lost)
-                    yield self.state
-            except BaseException:
-                if self._changed:  # the state is ahead of the disk; the next operation reads anew
-                    self._forget()
-                raise
+            with (
+                self.file.writing()
+            ):  # where it fails, the state is ahead of the disk until the next catch-up
+                self._catch_up()
+                if self.lost is not None and not repairing:
+                    raise LedgerRollback(self.lost)
+                yield self.state
 
     @contextmanager
     def reading(self, *, whole: bool = False) -> Iterator[LedgerState]:
@@ -173,7 +168,6 @@ class LedgerChain:
             unseal(row, self.newest)
         except LedgerTampered:
             raise LedgerError(f"ledger, {entry.kind}: holds a value that cannot be stored") from None
-        self._changed = True
         self.file.append(row)
         self._take(row, entry)
         return row.seq
@@ -228,7 +222,6 @@ class LedgerChain:
     def _forget(self) -> None:
         self.state, self.entries, self._hashes = LedgerState(), [], {}
         self.newest = self.head = self.lost = None
-        self._changed = False
 
     def _catch_up(self) -> None:
         head = self._read_head()

@@ -83,6 +83,7 @@ class OwnerMark:
                 f"ledger owner {self._path}: cannot be written ({error.strerror})"
             ) from None
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._descriptor = descriptor
         self._let_go = weakref.finalize(self, os.close, descriptor)
 
     def close(self) -> None:

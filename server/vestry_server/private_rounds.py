@@ -4,6 +4,7 @@ The guarantee that a person's own site gives needs neither: it holds whatever th
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from vestry_privacy.accounting import AccountingError, epsilon, parse_event
 from vestry_privacy.noise import NoiseSource, SecureStream, SimulationStream, add_gaussian
@@ -12,7 +13,20 @@ from vestry_strategies.seeds import derive_seed
 from vestry_strategies.strategy import Mean
 from vestry_strategies.study import StudySpec
 
-__all__ = ["server_noise", "spent_epsilon"]
+__all__ = ["server_noise", "spent_epsilon", "update_limit"]
+
+
+def update_limit(study: StudySpec) -> tuple[float, str]:
+    """The largest L2 norm of a usable update, and the study's key that says so.
+
+    Guarantees:
+        Where the server adds the noise for whole sites, no update above their clipping norm is used: the
+        noise is scaled to it, and a site that does not clip would go uncovered.
+    """
+    most, spec = study.aggregation.max_update_norm, study.privacy.site if study.privacy is not None else None
+    if spec is not None and spec.noise_at == "server" and spec.clip < most:
+        return spec.clip, "privacy.site.clip"
+    return most, "aggregation.max_update_norm"
 
 
 def server_noise(study: StudySpec, mean: Mean, weights: Sequence[float], round_number: int) -> Mean:
@@ -39,21 +53,26 @@ def server_noise(study: StudySpec, mean: Mean, weights: Sequence[float], round_n
     return add_gaussian(mean, plan.clip * share, plan.noise_multiplier, source)
 
 
-def spent_epsilon(study: StudySpec, spent: Mapping[str, Sequence[str]]) -> float | None:
+def spent_epsilon(
+    study: StudySpec, spent: Mapping[str, Sequence[str]], before: float | None = None
+) -> float | None:
     """What the study has cost a training person so far, at the site where it cost most.
 
     Args:
         study: gives delta and adjacency.
-        spent: site -> events as it charged them, as JSON.
+        spent: site of this round -> events as it charged them, as JSON.
+        before: the same of the round before, when other sites may have been asked.
 
     Returns:
-        PLD epsilon; None without [privacy], or where a site says nothing that can be read.
+        PLD epsilon; None without [privacy], or where no site has said anything that can be read.
     """
     privacy = study.privacy
-    if privacy is None or not any(spent.values()):
+    if privacy is None:
         return None
-    try:
-        distinct = {tuple(parse_event(text) for text in events) for events in spent.values() if events}
-        return max(epsilon(events, privacy.delta, "pld", privacy.adjacency) for events in distinct)
-    except AccountingError:
-        return None  # a site's words; its own ledger is what counts
+    known = {tuple(texts) for texts in spent.values() if texts}
+    found = [] if before is None else [before]
+    for texts in known:
+        with suppress(AccountingError):  # a site's words; its own ledger is what counts
+            events = [parse_event(text) for text in texts]
+            found.append(epsilon(events, privacy.delta, "pld", privacy.adjacency))
+    return max(found, default=None)

@@ -16,7 +16,7 @@ import numpy as np
 from vestry_privacy.errors import VestryError
 from vestry_server.checkpoint import RunState
 from vestry_server.exchange import Exchange
-from vestry_server.private_rounds import server_noise, spent_epsilon
+from vestry_server.private_rounds import server_noise, spent_epsilon, update_limit
 from vestry_server.progress import Listener, RoundFailed, RoundRecord, StatisticsDone
 from vestry_server.updates import sort_replies
 from vestry_strategies.catalogue import better
@@ -176,7 +176,11 @@ def run_round(run: Run, state: RunState) -> RunState:
         model_hash=model_hash(model),
         bytes_up=sum(update.update.nbytes for update in updates),
         bytes_down=state.model.nbytes * len(asked) * attempt,
-        epsilon=spent_epsilon(study, {update.site: update.spent for update in updates}),
+        epsilon=spent_epsilon(
+            study,
+            {update.site: update.spent for update in updates},
+            state.history[-1].epsilon if state.history else None,
+        ),
     )
     state = replace(state, round=number, model=model, server=server, history=(*state.history, record))
     state = _judge(run, state, metrics)
@@ -273,7 +277,7 @@ def _gather(
     message = ""
     for attempt in range(1, rule.attempts + 1):
         replies = run.exchange.send(dict.fromkeys(asked, order), rule.deadline_seconds)
-        updates, left_out = sort_replies(replies, asked, order.round, size, rule.max_update_norm)
+        updates, left_out = sort_replies(replies, asked, order.round, size, *update_limit(run.study))
         if len(updates) >= rule.min_sites:
             return updates, left_out, attempt
         message = _too_few(f"round {order.round}", len(updates), run.study, left_out)

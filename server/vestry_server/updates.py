@@ -10,7 +10,12 @@ from vestry_strategies.orders import Refusal, Reply, TrainReply
 __all__ = ["check_update", "sort_replies"]
 
 
-def check_update(reply: TrainReply, round_number: int, size: int, max_norm: float) -> str | None:
+_LIMIT = "aggregation.max_update_norm"
+
+
+def check_update(
+    reply: TrainReply, round_number: int, size: int, max_norm: float, rule: str = _LIMIT
+) -> str | None:
     """Why an update must be left out.
 
     Args:
@@ -18,6 +23,7 @@ def check_update(reply: TrainReply, round_number: int, size: int, max_norm: floa
         round_number: of the order.
         size: length d + k that an update must have.
         max_norm: largest L2 norm allowed.
+        rule: the study's key that says so.
 
     Returns:
         The reason, or None for a good update. It names no values but the norm.
@@ -33,7 +39,7 @@ def check_update(reply: TrainReply, round_number: int, size: int, max_norm: floa
         return "its update is not finite"
     norm = float(np.linalg.norm(update.astype(np.float64)))
     if norm > max_norm:
-        return f"its update has norm {norm:.3g}, above aggregation.max_update_norm = {max_norm:g}"
+        return f"its update has norm {norm:.3g}, above {rule} = {max_norm:g}"
     if not (math.isfinite(reply.weight) and reply.weight >= 0):
         return "its weight is negative or not finite"
     return None
@@ -45,6 +51,7 @@ def sort_replies(
     round_number: int,
     size: int,
     max_norm: float,
+    rule: str = _LIMIT,
 ) -> tuple[list[TrainReply], Mapping[str, str]]:
     """Sort replies to a train order into usable updates and reasons.
 
@@ -58,7 +65,7 @@ def sort_replies(
         if reply.site not in left_out or reply.site in good:
             continue  # nobody asked, or a second reply
         if isinstance(reply, TrainReply):
-            reason = check_update(reply, round_number, size, max_norm)
+            reason = check_update(reply, round_number, size, max_norm, rule)
             if reason is None:
                 good[reply.site] = reply
             else:

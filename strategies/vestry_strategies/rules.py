@@ -37,6 +37,7 @@ def broken_rules(
         *_strategy(strategy, aggregation),
         *_cohort(aggregation),
         *_privacy(task, model, training, privacy),
+        *_noised_mean(strategy, privacy),
         *_metrics(task, evaluation, early_stopping, privacy),
         *_released(evaluation, early_stopping, privacy),
         *_holdout(task, evaluation),
@@ -181,6 +182,18 @@ def _second(task: TaskSpec, privacy: PrivacySpec) -> Iterator[str]:
         )
     if privacy.metrics:
         yield "privacy.site: bounds a site's updates, not its metrics; leave privacy.metrics empty"
+
+
+def _noised_mean(strategy: StrategySpec, privacy: PrivacySpec | None) -> Iterator[str]:
+    """The server's noise is scaled to one site's share of a mean."""
+    entry = STRATEGIES.get(strategy.name)
+    if privacy is None or privacy.site is None or entry is None:
+        return
+    if privacy.site.noise_at == "server" and entry.needs_individual_updates:
+        yield (
+            f"privacy.site.noise_at: 'server' noises a mean, and '{strategy.name}' makes none, so nothing "
+            "bounds what one site changes; use 'site', or a strategy on the mean such as fedavg"
+        )
 
 
 def _released(

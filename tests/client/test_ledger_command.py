@@ -186,13 +186,14 @@ def test_import_charges_once(tmp_path: Path, home: SiteHome) -> None:
     assert "left" in asked("ledger", "import", again, home=home)[0]
 
 
-@pytest.mark.parametrize("sigma", [0.01, 1e6])
-@pytest.mark.parametrize("sampling", ["", "0.5", "1.0", "1e-9"])
+@pytest.mark.parametrize(
+    ("sigma", "sampling"), [(0.01, ""), (0.01, "0.5"), (1000.0, "0.5"), (1000.0, "1e-9")]
+)
 def test_every_event_that_a_file_may_hold_can_be_counted(tmp_path: Path, sigma: float, sampling: str) -> None:
     """An entry stays for ever: one that no accountant can read would end the ledger."""
     home = make_home(tmp_path)
     asked("population", "register", "cardiology", home=home)
-    text = PILOT.replace("5.0", f"{sigma:f}").replace("count = 2", "count = 1000000000")
+    text = PILOT.replace("5.0", f"{sigma:f}").replace("count = 2", "count = 1000000")
     if sampling:
         text = text.replace('"gaussian"', f'"poisson-gaussian"\nsampling_probability = {sampling}')
     asked("ledger", "import", write(tmp_path / "p.toml", text), home=home)

@@ -162,11 +162,16 @@ class Replay:
         self.add(Register, population=declared, row_is_person=declared.row_is_person)
         self.dataset(name, "checked")
 
-    def dataset(self, name: str, overlap: str) -> None:
+    def dataset(self, name: str, overlap: str, data: str = "rows") -> None:
         """A data set of a population."""
         known = "c" * 64 if overlap == "checked" else None
-        fields = {"fingerprint": f"f-{name}", "overlap": overlap, "identifiers": known, "key_check": known}
-        self.add(Dataset, population=name, name="rows", **fields)
+        fields = {
+            "fingerprint": f"f-{name}-{data}",
+            "overlap": overlap,
+            "identifiers": known,
+            "key_check": known,
+        }
+        self.add(Dataset, population=name, name=data, **fields)
 
     def make_hold(self, name: str = "heart", of: StudyRef = ONE, steps: int = STEPS, **fields: Any) -> Hold:
         """A study's hold, not applied."""

@@ -56,9 +56,9 @@ def read(said: Path) -> dict[int, Told]:
     return told
 
 
-def wait_for(said: Path, process: BaseProcess) -> None:
+def wait_for(said: Path, lines: int, process: BaseProcess) -> None:
     until = time.monotonic() + 60
-    while not (said.exists() and said.read_bytes()):
+    while not said.exists() or said.read_bytes().count(b"\n") < lines:
         assert process.is_alive(), f"the child ended with {process.exitcode}"
         assert time.monotonic() < until
         time.sleep(0.001)
@@ -99,18 +99,18 @@ def test_killed_at_random_moments(site: Site, processes: ForkServerContext) -> N
         said = site.folder / f"said-{seed}"
         child = processes.Process(target=spend, args=(site.folder, said, seed))
         child.start()
-        wait_for(said, child)
-        time.sleep(dice.uniform(0.0, 0.03))
+        wait_for(said, dice.randint(2, 9), child)
+        time.sleep(dice.uniform(0.0, 0.004))
         child.kill()
         child.join()
         new = read(said)
         told.update(new)
-        in_hand += any(one.state in "+cv" for one in new.values())
+        in_hand += list(new.values())[-1].state in "+cv"
         check(site, told)
         with site.open() as ledger:
             unsaid = set(ledger._chain.state.study_of) - set(told)
         assert len(unsaid) <= seed, "a kill charges at most the one reservation that was being made"
-    assert len(told) > KILLS
+    assert len(told) >= KILLS
     assert in_hand > 0, "no child was killed between reserve and commit"
 
 

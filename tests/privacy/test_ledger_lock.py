@@ -81,6 +81,19 @@ def test_an_owner_is_alive_until_it_closes(tmp_path: Path) -> None:
     assert list((tmp_path / "owners").iterdir()) == []
 
 
+def test_a_forked_copy_does_not_take_its_parents_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = OwnerMark(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        copy = os.dup(mark._descriptor)  # a fork has the same open file, and so the same lock
+        mark.close()
+    assert is_alive(tmp_path, mark.owner)
+    os.close(copy)
+    assert not is_alive(tmp_path, mark.owner)
+
+
 def test_an_owner_that_nobody_knows_is_dead(tmp_path: Path) -> None:
     assert not is_alive(tmp_path / "owners", "f" * 32)
 

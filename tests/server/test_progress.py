@@ -1,6 +1,7 @@
 """What a run tells: a round is the same after it was written and read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,18 @@ from vestry_server.progress import RoundFailed, RoundRecord, StatisticsDone, Wor
 def test_a_record_survives_json(evaluated: bool) -> None:
     record = sample_record(3, ["a", "b"], evaluated=evaluated)
     assert RoundRecord.from_plain(json.loads(json.dumps(record.plain()))) == record
+
+
+@pytest.mark.parametrize(("loss", "epsilon"), [(None, 0.75), (None, None), (0.5, 3.0)])
+def test_a_record_under_privacy_survives_json(loss: float | None, epsilon: float | None) -> None:
+    record = replace(sample_record(3, ["a", "b"], evaluated=False), loss=loss, epsilon=epsilon)
+    assert RoundRecord.from_plain(json.loads(json.dumps(record.plain()))) == record
+
+
+def test_a_record_of_before_there_was_epsilon_is_read() -> None:
+    plain = sample_record(3, ["a", "b"]).plain()
+    del plain["epsilon"]
+    assert RoundRecord.from_plain(plain).epsilon is None
 
 
 def test_a_record_with_a_field_too_many_is_refused() -> None:

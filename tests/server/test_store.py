@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_a_run_goes_in_and_comes_out(path: Path) -> None:
     assert again.rounds("run") == [record(1)]
     (model,) = again.models("run")
     assert (model.alias, model.round, model.sha256) == ("final", 1, "ab" * 32)
+
+
+def test_a_round_under_privacy_keeps_epsilon_and_no_loss(path: Path) -> None:
+    store = open_store(path)
+    start(store)
+    for number in (1, 2):
+        store.record_round("run", replace(record(number), loss=None, epsilon=number / 2), NOON, 0.5)
+    assert store.metrics("run", "epsilon") == {"": [(1, 0.5), (2, 1.0)]}
+    assert store.metrics("run", "training_loss") == {"": [(1, None), (2, None)]}
+    assert [kept.epsilon for kept in store.rounds("run")] == [0.5, 1.0]
+    start(store, "plain")
+    store.record_round("plain", record(1), NOON, 0.5)
+    assert store.metrics("plain", "epsilon") == {}
 
 
 def test_metrics_are_kept_by_site_and_for_all(path: Path) -> None:

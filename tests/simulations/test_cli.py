@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.simulations.laboratory import command, environment, refused, vestry
-from vestry_simulations.cli import _defect
 from vestry_simulations.datasets import heart_study
 
 
@@ -50,22 +49,6 @@ def test_help_loads_neither_torch_nor_flower(arguments: tuple[str, ...]) -> None
         check=True,
     )
     assert done.stderr.strip() == "[]"
-
-
-def test_a_defect_is_told_without_its_values() -> None:
-    def broken() -> None:
-        raise KeyError("Mrs Miller, 63")
-
-    with pytest.raises(KeyError) as error:
-        broken()
-    said = _defect(error.value)
-    assert "KeyError: this is a defect of Vestry" in said
-    path = Path(said.split("report it with ")[1].split()[0])
-    text = path.read_text()
-    path.unlink()
-    assert "in broken" in text
-    assert "Miller" not in text.replace('raise KeyError("Mrs Miller, 63")', "")
-    assert "Miller" not in said
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

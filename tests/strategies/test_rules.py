@@ -114,6 +114,7 @@ def test_patients_must_be_told_apart() -> None:
 SITE = ('unit_column = "patient"', 'unit = "site"')
 GUARANTEE = "[privacy.site]\nepsilon = 1.0\ndelta = 1e-2\nclip = 1.0\n[evaluation]"
 SECOND = ("[evaluation]", GUARANTEE)
+AT_SERVER = ("[evaluation]", GUARANTEE.replace("clip", 'noise_at = "server"\nclip'))
 PATIENTS_OUT = ("sampling_probability = 0.25\n", "")
 
 
@@ -157,6 +158,11 @@ PATIENTS_OUT = ("sampling_probability = 0.25\n", "")
             "privacy.site: bounds a site's updates, not its metrics",
             "leave privacy.metrics empty",
         ),
+        (
+            [DECLARED, AT_SERVER, strategy("fedmedian")],
+            "privacy.site.noise_at: 'server' noises a mean, and 'fedmedian' makes none",
+            "a strategy on the mean such as fedavg",
+        ),
         ([SITE, PATIENTS_OUT], "task.standardise: 'shared' sends sums", "use 'declared'"),
         (
             [DECLARED, SITE, PATIENTS_OUT, ("delta", 'metrics = ["auc"]\ndelta')],
@@ -180,6 +186,8 @@ def test_private_studies_that_may_be() -> None:
     private_study()
     private_study(DECLARED, ("range = [-6, 6]", "typical = [0, 1]"))
     private_study(DECLARED, SECOND)
+    private_study(DECLARED, SECOND, strategy("fedmedian"))
+    private_study(DECLARED, AT_SERVER, strategy("fedadam"))
     private_study(DECLARED, SITE, PATIENTS_OUT)
     private_study(SITE, PATIENTS_OUT, ('kind = "tabular"', 'kind = "tabular"\nstandardise = "per-site"'))
     private_study(("delta", 'adjacency = "add-remove"\nexpected_batch = 9.0\ndelta'))
