@@ -35,7 +35,7 @@ from benchmarks.private_linear import (
     tuning_plan,
     without_privacy,
 )
-from benchmarks.utility_data import PROBLEMS, Problem
+from benchmarks.utility_data import PROBLEMS, Problem, Split
 from vestry_simulations.summary import mean_and_sd
 
 __all__ = ["EPSILONS", "REFERENCE", "SETTINGS", "Measured", "figure", "measure", "measure_cell", "tune"]
@@ -59,15 +59,15 @@ SETTINGS: Mapping[str, tuple[Settings, ...]] = {
 }
 """In the order of :data:`EPSILONS`."""
 
-TUNING_SPLITS: Mapping[str, int] = {"breast-cancer": 20, "digits": 6, "mnist-pixels": 3, "mnist-hog": 3}
-GRID: Mapping[str, tuple[float, ...]] = {
-    "steps": (25, 50, 100),
-    "learning rate": (5.0, 10.0, 20.0, 50.0, 100.0, 200.0),
+TUNING_SPLITS: Mapping[str, int] = {"breast-cancer": 15, "digits": 6, "mnist-pixels": 3, "mnist-hog": 3}
+STEPS, PLAIN_STEPS = (25, 50, 100, 200), (100, 400)
+RATES: Mapping[str, tuple[float, ...]] = {
+    "breast-cancer": (2.0, 5.0, 10.0, 20.0, 50.0),
+    "digits": (20.0, 50.0, 100.0, 200.0, 400.0),
+    "mnist-pixels": (20.0, 50.0, 100.0, 200.0, 400.0),
+    "mnist-hog": (20.0, 50.0, 100.0, 200.0, 400.0),
 }
-PLAIN_GRID: Mapping[str, tuple[float, ...]] = {
-    "steps": (100, 200),
-    "learning rate": (0.5, 2.0, 10.0, 50.0, 100.0, 200.0),
-}
+PLAIN_RATES = (0.5, 2.0, 10.0, 50.0, 200.0, 500.0)
 
 
 @dataclass(frozen=True)
@@ -143,23 +143,24 @@ def figure(cell: Measured, reference: float) -> Figure:
 def tune(problem: Problem) -> Iterator[Sheet]:
     """The grid, one table for each epsilon, on rows that are never tested."""
     splits = problem.tuning_splits(TUNING_SPLITS[problem.name])
-    persons, part = len(problem.split(0).train), len(splits[0].train)
     for epsilon in EPSILONS:
-        grid = PLAIN_GRID if epsilon is None else GRID
+        grid = (PLAIN_STEPS, PLAIN_RATES) if epsilon is None else (STEPS, RATES[problem.name])
         found: list[tuple[Cell, ...]] = []
-        for values in itertools.product(*grid.values()):
-            settings = Settings(int(values[0]), values[1])
-            if epsilon is None:
-                reached = [without_privacy(problem, split, settings) for split in splits]
-            else:
-                plan = tuning_plan(study_plan(problem, settings, persons, epsilon), part)
-                reached = [private_accuracy(problem, split, plan, settings) for split in splits]
-            found.append((*(f"{value:g}" for value in values), fmean(reached)))
+        for steps, rate in itertools.product(*grid):
+            reached = _try(problem, splits, Settings(int(steps), rate), epsilon)
+            found.append((f"{steps:g}", f"{rate:g}", fmean(reached)))
         found.sort(key=lambda row: -float(row[-1] or 0.0))
-        title = (
-            f"{problem.name}, epsilon {_name(epsilon)}: {len(splits)} splits of rows that are never tested"
-        )
-        yield Sheet(title, (*grid, "accuracy"), tuple(found))
+        splitting = f"{len(splits)} splits of rows that are never tested"
+        title = f"{problem.name}, epsilon {_name(epsilon)}: {splitting}"
+        yield Sheet(title, ("steps", "learning rate", "accuracy"), tuple(found))
+
+
+def _try(problem: Problem, splits: Sequence[Split], settings: Settings, epsilon: float | None) -> list[float]:
+    if epsilon is None:
+        return [without_privacy(problem, split, settings) for split in splits]
+    whole = study_plan(problem, settings, len(problem.split(0).train), epsilon)
+    plan = tuning_plan(whole, len(splits[0].train))
+    return [private_accuracy(problem, split, plan, settings) for split in splits]
 
 
 def measure(options: argparse.Namespace) -> Report:

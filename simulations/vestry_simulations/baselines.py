@@ -9,14 +9,16 @@ laboratory.
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from vestry_client.datasets import SiteData, open_data
 from vestry_client.evaluate import evaluate_locally
 from vestry_client.train import PersonRecords, choose_device, train_locally
-from vestry_privacy.plan import PrivacyPlan
+from vestry_privacy.plan import Mechanism, PrivacyPlan
 from vestry_privacy.release import noised_sum
+from vestry_privacy.sampling import PoissonSampler
 from vestry_simulations.engine import mp_context
 from vestry_simulations.results import Outcome, mean_over_sites
 from vestry_simulations.worker import VirtualSite, one_thread
@@ -53,7 +55,12 @@ def model_outcome(
 ) -> Outcome:
     """How good one model is on every site's held-out rows, exactly: for a laboratory that holds them."""
     task = find_task(study, allowed_plugins)
-    sums = {name: _evaluate(study, task, data[name], model, preprocessing) for name in sorted(data)}
+    sums: dict[str, Sums] = {}
+    for name in sorted(data):
+        used = preprocessing
+        if getattr(study.task, "standardise", "shared") == "per-site":
+            used = task.features.fit(study, task.features.statistics(study, data[name].train))
+        sums[name] = _evaluate(study, task, data[name], model, used)
     return _outcome(study, task, sums)
 
 
@@ -66,8 +73,8 @@ def pooled_baseline(
     """Metric sums at each site of one model trained on the training rows of all sites."""
     task = find_task(study, allowed_plugins)
     names = sorted(data)
-    pooled = _pool([data[name] for name in names])
-    model, preprocessing = _train(_longer(study, len(names)), task, "pooled", pooled, first_model)
+    pooled, persons = _pool([data[name] for name in names]), [data[name].persons for name in names]
+    model, preprocessing = _train(_longer(study, len(names)), task, "pooled", pooled, first_model, persons)
     return {name: _evaluate(study, task, data[name], model, preprocessing) for name in names}
 
 
@@ -81,7 +88,8 @@ def local_baseline(
     task = find_task(study, allowed_plugins)
     sums: dict[str, Sums] = {}
     for name in sorted(data):
-        model, preprocessing = _train(study, task, name, data[name], first_model)
+        persons = [data[name].persons]
+        model, preprocessing = _train(study, task, name, data[name], first_model, persons)
         sums[name] = _evaluate(study, task, data[name], model, preprocessing)
     return sums
 
@@ -136,10 +144,13 @@ def _pool(parts: Sequence[SiteData]) -> SiteData:
     return SiteData(train, parts[0].holdout, np.concatenate(owners), persons=int(offsets[-1]))
 
 
-def _train(study: StudySpec, task: Task, name: str, data: SiteData, model: Vector) -> tuple[Vector, Arrays]:
+def _train(
+    study: StudySpec, task: Task, name: str, data: SiteData, model: Vector, persons: Sequence[int]
+) -> tuple[Vector, Arrays]:
+    """Train on the rows of one site or of several, with so many persons each."""
     flat = FlatModel(task.build_model(study), choose_device(study.training.device))
     strategy = build_strategy(StrategySpec(name="fedavg"))
-    plan = _plan(study, data)
+    plan = _plan(study, persons)
     preprocessing = _preprocessing(study, task, data, plan)
     examples = task.features.encode(study, preprocessing, data.train)
     state: Arrays = {}
@@ -147,17 +158,33 @@ def _train(study: StudySpec, task: Task, name: str, data: SiteData, model: Vecto
         private = None
         if plan is not None:
             seed = derive_seed(study.seed, "baseline", name, number) if plan.noise == "simulation" else None
-            private = PersonRecords(plan.mechanism(seed), data.train_owners)
+            private = PersonRecords(_mechanism(study, plan, persons, seed), data.train_owners)
         result = train_locally(study, task, strategy, flat, name, number, examples, model, {}, state, private)
         model, state = model + result.update, result.state
     return model, preprocessing
 
 
-def _plan(study: StudySpec, data: SiteData) -> PrivacyPlan | None:
-    """The study's plan over these persons; None without one for persons."""
+def _plan(study: StudySpec, persons: Sequence[int]) -> PrivacyPlan | None:
+    """The plan of the largest of these sites; None without one for persons.
+
+    Not of all persons together: the study's delta need not suit so many.
+    """
     if study.privacy is None or study.privacy.unit == "site":
         return None
-    return study_plan(study, data.persons)
+    return study_plan(study, max(persons))
+
+
+def _mechanism(study: StudySpec, plan: PrivacyPlan, persons: Sequence[int], seed: int | None) -> Mechanism:
+    """The sites' mechanism over all their persons: the same noise, divided by the batches of all."""
+    own = plan.mechanism(seed)
+    if len(persons) == 1:
+        return own
+    return replace(
+        own,
+        sampler=PoissonSampler(plan.sampling_probability),
+        slots=None if own.slots is None else sum(persons),
+        normaliser=sum(study_plan(study, number).expected_batch for number in persons),
+    )
 
 
 def _preprocessing(study: StudySpec, task: Task, data: SiteData, plan: PrivacyPlan | None) -> Arrays:

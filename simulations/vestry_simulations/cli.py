@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process a core; the same su
 import typer
 
 from vestry_client.command_line import run
+from vestry_simulations.attack_command import app as attack_app
+from vestry_simulations.benchmark_command import app as benchmark_app
 from vestry_simulations.demo import demo
 from vestry_simulations.predict_command import predict_command
 from vestry_simulations.privacy_command import epsilon_command, noise_command
@@ -44,6 +46,8 @@ app.command("predict")(predict_command)
 app.command("epsilon")(epsilon_command)
 app.command("noise")(noise_command)
 app.add_typer(study_app, name="study")
+app.add_typer(attack_app, name="attack")
+app.add_typer(benchmark_app, name="benchmark")
 
 
 def main() -> None:

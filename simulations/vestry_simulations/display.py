@@ -208,6 +208,7 @@ def curve_table(points: Sequence[CurvePoint]) -> Table:
         title=f"{study.study.name}: utility by epsilon, seeds: {len(points[0].results)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        collapse_padding=True,  # else deviations over seeds do not fit
     )
     table.add_column("epsilon", justify="right", no_wrap=True)
     table.add_column("from\nledgers", justify="right", no_wrap=True)

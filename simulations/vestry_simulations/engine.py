@@ -19,6 +19,7 @@ from vestry_simulations.faults import Faults
 from vestry_strategies.orders import Order, Refusal, Reply, TrainOrder
 
 if TYPE_CHECKING:
+    from vestry_client.handlers import Site
     from vestry_simulations.worker import VirtualSite
 
 __all__ = ["LocalExchange", "default_workers", "mp_context", "warm_up"]
@@ -66,7 +67,7 @@ class LocalExchange:
         self._faults = faults or Faults()
         self._attempts: dict[int, int] = {}
         self._ticket = 0
-        self._local: dict[str, object] = {}
+        self._local: dict[str, Site] = {}
         self._workers = [_Worker() for _ in range(workers)]
         self._home: dict[str, _Worker] = {}
         if workers:
@@ -114,9 +115,8 @@ class LocalExchange:
                     worker.process.join()
             worker.pipe = worker.process = None
         for site in self._local.values():
-            ledger = getattr(site, "ledger", None)
-            if ledger is not None:
-                ledger.close()
+            if site.ledger is not None:
+                site.ledger.close()
         self._local.clear()
 
     def _without_faults(self, orders: Mapping[str, Order], deadline_seconds: float) -> Mapping[str, Order]:
@@ -131,16 +131,12 @@ class LocalExchange:
         }
 
     def _answer_here(self, orders: Mapping[str, Order], deadline_seconds: float) -> Iterator[Reply]:
-        from vestry_client.handlers import Site, handle
-        from vestry_simulations.worker import make_site, one_thread
+        from vestry_simulations.worker import answer, one_thread
 
         one_thread()
         end = time.monotonic() + deadline_seconds
         for name, order in orders.items():
-            site = self._local.get(name)
-            if not isinstance(site, Site):
-                site = self._local[name] = make_site(self._sites[name])
-            reply = handle(site, order)
+            reply = answer(self._local, self._sites[name], order)
             if time.monotonic() > end:
                 return
             yield reply

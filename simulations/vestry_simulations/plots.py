@@ -202,7 +202,7 @@ def _curve(axes: "Axes", points: Sequence[CurvePoint], name: str) -> None:
             axes.axhspan(mean - (sd or 0.0), mean + (sd or 0.0), color=_FAINT, alpha=0.15, linewidth=0)
             ends.append((mean, "without privacy", _INK))
     _style(axes, "epsilon")
-    _label_ends(axes, max((e for e, _, _ in drawn), default=1.0), ends)
+    _label_ends(axes, max((e for e, _, _ in drawn), default=axes.get_xlim()[1]), ends)
 
 
 def _compared(axes: "Axes", result: SimulationResult, metric: str) -> None:

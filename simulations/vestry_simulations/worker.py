@@ -21,11 +21,13 @@ from vestry_client.handlers import Site, handle
 from vestry_client.policy import SitePolicy
 from vestry_client.replies import Replies
 from vestry_client.state import SiteStates
+from vestry_privacy.identity import IdentityError
+from vestry_privacy.ledger_errors import LedgerError
 from vestry_simulations.site_ledgers import DATASET, open_site_ledger
-from vestry_strategies.orders import Order
+from vestry_strategies.orders import Order, Refusal, Reply
 from vestry_strategies.rows import Rows
 
-__all__ = ["VirtualSite", "make_site", "one_thread", "serve"]
+__all__ = ["VirtualSite", "answer", "make_site", "one_thread", "serve"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,23 @@ def make_site(virtual: VirtualSite) -> Site:
     )
 
 
+def answer(own: dict[str, Site], virtual: VirtualSite, order: Order) -> Reply:
+    """A site's answer to an order; of a site whose ledger cannot be opened, why.
+
+    Args:
+        own: sites that are open; the site is added.
+        virtual: who is asked.
+        order: what for.
+    """
+    site = own.get(virtual.name)
+    if site is None:
+        try:
+            site = own[virtual.name] = make_site(virtual)
+        except (IdentityError, LedgerError) as error:  # must not take the worker's other sites with it
+            return Refusal(virtual.name, "ledger", str(error))
+    return handle(site, order)
+
+
 def one_thread() -> None:
     """One thread for each process: the same sums whatever the number of workers or cores."""
     torch.set_num_threads(1)
@@ -88,7 +107,7 @@ def serve(pipe: Connection, sites: Sequence[VirtualSite]) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends us by closing the pipe
     one_thread()
-    own = {virtual.name: make_site(virtual) for virtual in sites}
+    known, own = {virtual.name: virtual for virtual in sites}, dict[str, Site]()
     inbox: queue.Queue[tuple[int, list[str], bytes] | None] = queue.Queue()
     newest = [0]
 
@@ -110,6 +129,6 @@ def serve(pipe: Connection, sites: Sequence[VirtualSite]) -> None:
         for name in names:
             if newest[0] != ticket:
                 break
-            reply = handle(own[name], order)
+            reply = answer(own, known[name], order)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 pipe.send((ticket, reply))

@@ -68,9 +68,9 @@ def test_every_setting_meets_its_epsilon(name: str) -> None:
 
 
 def test_tuning_sees_no_row_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = {"steps": (5.0, 10.0), "learning rate": (5.0,)}
-    monkeypatch.setattr(utility, "GRID", grid)
-    monkeypatch.setattr(utility, "PLAIN_GRID", grid)
+    for name, values in (("STEPS", (5, 10)), ("PLAIN_STEPS", (5, 10)), ("PLAIN_RATES", (5.0,))):
+        monkeypatch.setattr(utility, name, values)
+    monkeypatch.setattr(utility, "RATES", {"digits": (5.0,)})
     monkeypatch.setattr(utility, "TUNING_SPLITS", {"digits": 2})
     sheets = list(tune(toy()))
     assert [sheet.title.split(":")[0] for sheet in sheets] == [

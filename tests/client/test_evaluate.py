@@ -1,12 +1,15 @@
 """Evaluation at a site: sums over its rows, the same in pieces, none for none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import vestry_client.evaluate as module
 from tests.client.bench import make_bench
-from vestry_client.evaluate import evaluate_locally
+from vestry_client.evaluate import bounds_of, evaluate_bounded, evaluate_locally, predict
+from vestry_privacy.errors import VestryError
 from vestry_strategies.sums import Sums, add_sums
 from vestry_strategies.task import Examples
 
@@ -73,3 +76,46 @@ def test_nothing_is_learned() -> None:
     evaluate_locally(bench.study, bench.task, bench.flat, bench.examples, bench.model, bench.preprocessing)
     assert np.array_equal(bench.flat.read(), bench.model)
     assert not torch.is_grad_enabled() or not bench.flat.gradient.any()
+
+
+@pytest.mark.parametrize("names", [("accuracy",), ("auc",), ("loss", "brier"), ("accuracy", "auc", "loss")])
+@pytest.mark.parametrize("weight", [0.0, 1.0, 1e30, np.nan])
+def test_what_a_record_adds_to_a_metric_is_bounded_whatever_the_model(
+    names: tuple[str, ...], weight: float
+) -> None:
+    bench = make_bench()
+    model = np.full_like(bench.model, weight)
+    found = evaluate_bounded(
+        bench.study, bench.task, bench.flat, bench.examples, model, bench.preprocessing, names
+    )
+    assert found.values.shape == (60, sum(int(np.prod(shape)) for shape in found.shapes.values()))
+    assert np.linalg.norm(found.values, axis=1).max() <= found.bound * (1 + 1e-12)
+
+
+def test_bounded_parts_add_up_to_the_exact_sums() -> None:
+    bench = make_bench()
+    arguments = (bench.study, bench.task, bench.flat, bench.examples, bench.model, bench.preprocessing)
+    bounded = evaluate_bounded(*arguments, ("accuracy",))
+    added = bounded.read(bounded.values.sum(axis=0))
+    np.testing.assert_allclose(added["confusion"], evaluate_locally(*arguments)["confusion"])
+
+
+def test_a_task_without_bounds_gives_no_metric() -> None:
+    bench = make_bench()
+    task = replace(bench.task, bounded_score=None)
+    for asked in (
+        lambda: bounds_of(task),
+        lambda: evaluate_bounded(
+            bench.study, task, bench.flat, bench.examples, bench.model, bench.preprocessing, ("auc",)
+        ),
+    ):
+        with pytest.raises(VestryError, match=r"privacy\.metrics: the task 'tabular' has no bounded form"):
+            asked()
+
+
+def test_a_prediction_is_of_the_network_as_it_is_loaded() -> None:
+    bench = make_bench()
+    bench.flat.load(bench.model)
+    outputs, losses = predict(bench.study, bench.task, bench.flat, bench.examples)
+    assert outputs.shape == (60, 1)
+    assert losses.sum() == pytest.approx(sums()["loss"][0])

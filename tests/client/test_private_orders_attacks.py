@@ -209,7 +209,7 @@ def spent(clinic: Clinic) -> float:
     for entry in clinic.ledger.entries():
         if entry.kind == "hold":
             parts = [clinic.ledger.spent(entry.study.study_hash, part) for part in PARTITIONS]
-            events += max(parts, key=lambda part: epsilon(part, 1e-5))
+            events += max(parts, key=lambda part: epsilon(tuple(part), 1e-5))
     return epsilon(events, 1e-5)
 
 

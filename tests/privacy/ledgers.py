@@ -117,6 +117,12 @@ class Site:
             connection.execute(statement, values)
         connection.close()
 
+    def unchanged(self, rows: list[tuple[int, str, str, bytes]], head: bytes) -> None:
+        """Nothing was written, and nothing left lying about."""
+        assert self.rows() == rows
+        assert self.head.read_bytes() == head
+        assert not list(self.folder.glob(".*.tmp"))
+
     def back_up(self, name: str = "backup") -> Path:
         """A copy of the database, as a backup program would take one."""
         copy = self.folder / name

@@ -15,6 +15,8 @@ from vestry_privacy.noise import SecureStream
 from vestry_privacy.plan import Mechanism
 from vestry_privacy.sampling import PoissonSampler
 
+torch.set_num_threads(1)  # these networks are so small that a second thread only waits for the first
+
 CLASSES = 3
 
 

@@ -1,9 +1,7 @@
 """A disk that refuses: nothing is granted, the ledger is as it was, and the error says why."""
 
 import contextlib
-import errno
 import os
-import resource
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.privacy.ledgers import ONE, Site, charged
+from tests.privacy.ledgers import Site, charged
 from vestry_privacy.ledger import Ledger
 from vestry_privacy.ledger_errors import (
     LedgerError,
@@ -54,12 +52,6 @@ def as_nobody(*owned: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def unchanged(site: Site, rows: list[Any], head: bytes) -> None:
-    assert site.rows() == rows
-    assert site.head.read_bytes() == head
-    assert not list(site.folder.glob(".*.tmp"))
-
-
 def test_an_entry_is_durable_in_both_places_when_the_block_ends(site: Site) -> None:
     with site.held() as ledger:
         number = site.reserve(ledger, 1)
@@ -90,7 +82,7 @@ def test_a_read_only_file_is_refused(open_site: Site) -> None:
         pytest.raises(LedgerUnavailable, match=r"opened for writing \(Permission denied\)"),
     ):
         open_site.open()
-    unchanged(open_site, rows, head)
+    open_site.unchanged(rows, head)
 
 
 def test_a_read_only_folder_is_refused(open_site: Site) -> None:
@@ -101,7 +93,7 @@ def test_a_read_only_folder_is_refused(open_site: Site) -> None:
     with as_nobody(*owned), pytest.raises(LedgerUnavailable):
         open_site.open()
     open_site.folder.chmod(0o700)
-    unchanged(open_site, rows, head)
+    open_site.unchanged(rows, head)
 
 
 def test_a_folder_that_becomes_read_only_grants_nothing_more(open_site: Site) -> None:
@@ -115,124 +107,9 @@ def test_a_folder_that_becomes_read_only_grants_nothing_more(open_site: Site) ->
         ):
             open_site.reserve(ledger, 1)
         open_site.folder.chmod(0o700)
-        unchanged(open_site, rows, head)
+        open_site.unchanged(rows, head)
         assert charged(ledger) == 0
         open_site.reserve(ledger, 1)
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_disk_that_is_full_at_any_byte_grants_nothing(site: Site) -> None:
-    with site.held() as ledger:
-        log = site.path.with_name("ledger.db-wal").stat().st_size
-        refused = 0
-        for size in (0, 1, 60, 120, *range(log - 4096, log + 40_000, 997)):
-            rows, head = site.rows(), site.head.read_bytes()
-            with largest_file(size), contextlib.suppress(LedgerUnavailable):
-                site.reserve(ledger, 1)
-                break
-            refused += 1
-            unchanged(site, rows, head)
-            assert ledger.answered(ONE.study_hash, "train", 1) is None
-        else:
-            raise AssertionError("it was never granted")
-        assert refused > 5
-        assert charged(ledger) == 10
-    verify_ledger(site.path, site.identity.public_key)
-
-
-def test_a_full_database_grants_nothing(site: Site) -> None:
-    with site.held() as ledger:
-        rows, head = site.rows(), site.head.read_bytes()
-        pages = ledger._chain.file.query("PRAGMA page_count")[0][0]
-        ledger._chain.file.query(f"PRAGMA max_page_count={pages}")
-        said = ""
-        for number in range(100):
-            rows, head = site.rows(), site.head.read_bytes()
-            try:
-                site.reserve(ledger, number, 1)
-            except LedgerUnavailable as error:
-                said = str(error)
-                break
-        assert "does not fit on the disk; make room" in said
-        unchanged(site, rows, head)
-
-
-def fail_nth(monkeypatch: pytest.MonkeyPatch, nth: int) -> list[str]:
-    """Make the nth call that touches the disk fail; the names of all calls so far."""
-    calls: list[str] = []
-
-    def wrap(target: Any, name: str) -> None:
-        real = getattr(target, name)
-
-        def maybe(*values: Any, **named: Any) -> Any:
-            calls.append(name)
-            if len(calls) == nth:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real(*values, **named)
-
-        monkeypatch.setattr(target, name, maybe)
-
-    wrap(os, "open")
-    wrap(os, "fsync")
-    wrap(Path, "replace")
-    return calls
-
-
-def test_each_call_to_the_system_may_fail_and_nothing_is_granted(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with site.held() as ledger:
-        site.reserve(ledger, 0, 1)
-        seen: list[str] = []
-        for nth in range(1, 30):
-            rows, head = site.rows(), site.head.read_bytes()
-            with monkeypatch.context() as patch:
-                calls = fail_nth(patch, nth)
-                with contextlib.suppress(LedgerUnavailable):
-                    site.reserve(ledger, nth, 1)
-                    assert len(calls) < nth, f"call {nth}, {calls[-1]}, failed unseen"
-                    break
-            seen.append(calls[nth - 1])
-            if "replace" not in calls[: nth - 1]:
-                unchanged(site, rows, head)
-            else:  # the head was renewed and only its folder not flushed: charged, and not granted
-                assert len(site.rows()) == len(rows) + 1
-        assert seen == ["open", "open", "fsync", "replace", "open", "fsync"]  # lock, head, folder
-        assert charged(ledger) == 4
-    verify_ledger(site.path, site.identity.public_key)
-
-
-def test_a_head_that_cannot_be_renamed_takes_the_entry_back(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(_path: Path, _target: Path) -> Path:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    with site.held() as ledger, site.open() as other:
-        rows, head = site.rows(), site.head.read_bytes()
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "replace", refused)
-            with pytest.raises(
-                LedgerUnavailable, match=r"cannot be renewed \(Read-only.*nothing was granted"
-            ):
-                site.reserve(ledger, 1)
-            with pytest.raises(LedgerUnavailable, match="nothing was granted"):
-                ledger.add_dataset("heart", "more", "f2", ["c"])
-        unchanged(site, rows, head)
-        assert charged(ledger) == charged(other) == 0
-        assert ledger._chain.file.query("SELECT count(*) FROM identifiers") == [(2,)]
-        site.reserve(ledger, 1)
-        assert charged(other) == 10
 
 
 def test_a_database_that_another_program_locks_is_waited_for_and_then_refused(site: Site) -> None:

@@ -5,12 +5,15 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.simulations.samples import sample_record, sample_result
+from tests.simulations.samples import private_result, sample_record, sample_result
+from tests.simulations.test_curve import point
 from vestry_server.progress import Event, RoundFailed, StatisticsDone, Working
 from vestry_simulations.display import (
     ProgressBar,
     RoundLines,
+    curve_table,
     number,
+    privacy_table,
     result_table,
     seeds_table,
     shown_metrics,
@@ -96,3 +99,58 @@ def test_a_bar_shows_round_and_metric(terminal: bool) -> None:
     assert "left out: [red]c" in out.getvalue()
     if terminal:
         assert "loss 1.0000  auc 0.710" in out.getvalue()
+
+
+def line_of(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(label))
+
+
+def test_ledgers_are_a_table_with_what_is_most() -> None:
+    text = printed(privacy_table(private_result()))
+    assert "per patient: epsilon at delta 0.001 (PLD), from each site's ledger" in text
+    assert "…" not in text
+    assert line_of(text, "cleveland").split()[1:] == ["20", "2.500", "0.500", "dp"]
+    assert line_of(text, "switzerland").split()[1:] == ["20", "2.750", "0.500", "dp"]
+    assert line_of(text, "most").split()[1:] == ["2.750", "0.500"]
+    assert "a person at all sites" in text
+    assert "whole site" not in text
+
+
+def test_a_second_guarantee_has_a_column_of_its_own() -> None:
+    text = printed(privacy_table(private_result(site_epsilon=1.25)))
+    assert "whole site" in text
+    assert line_of(text, "cleveland").split()[1:] == ["20", "2.500", "0.500", "1.250", "dp"]
+
+
+def test_sites_names_are_no_markup_here() -> None:
+    assert "[red]c" in printed(privacy_table(private_result(["a", "[red]c"])))
+
+
+def test_a_curve_is_a_table_that_fits_a_terminal() -> None:
+    points = [point(0.9, 0.92, epsilon=None), point(0.88, 0.9), point(0.8, 0.7, epsilon=1.0, spent=0.9)]
+    text = printed(curve_table(points))
+    assert "…" not in text
+    assert "seeds: 2" in text
+    assert line_of(text, "none").split()[1] == "–"
+    assert line_of(text, "8").split()[1] == "7.600"
+    assert "0.890 ± 0.014" in line_of(text, "8")
+    assert "±" not in printed(curve_table([point(0.9)]))
+
+
+def test_a_private_round_shows_epsilon_and_no_loss() -> None:
+    record = private_result().history[0]
+    out = io.StringIO()
+    RoundLines(STUDY, Console(file=out, width=200)).tell(record)
+    assert "epsilon 0.550" in out.getvalue()
+    assert "loss" not in out.getvalue()
+    assert "None" not in out.getvalue()
+    screen = Console(file=(shown := io.StringIO()), width=120, force_terminal=True, color_system=None)
+    with ProgressBar(STUDY, "private", screen) as bar:
+        bar.tell(record)
+    assert "epsilon 0.550" in shown.getvalue()
+
+
+def test_round_zero_without_a_count_says_no_count() -> None:
+    out = io.StringIO()
+    RoundLines(STUDY, Console(file=out, width=200)).tell(StatisticsDone(("a", "b")))
+    assert out.getvalue() == "round  0   2 sites\n"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulations.samples import sample_result
+from tests.simulations.samples import private_result, sample_result
+from tests.simulations.test_curve import point
 from tests.strategies.samples import make_study
-from vestry_simulations.report import report_html, write_png, write_report
+from vestry_simulations.report import curve_html, report_html, write_curve, write_png, write_report
 
 VOID = {"meta", "br", "path", "use", "line", "rect", "image", "link", "img", "hr"}
 
@@ -127,3 +128,51 @@ def test_files_are_written(tmp_path: Path) -> None:
     write_png(tmp_path / "report.png", [sample_result()])
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_private_report_says_what_the_ledgers_say() -> None:
+    html = report_html([private_result(site_epsilon=1.25)])
+    checked(html)
+    for part in (
+        "<h2>Privacy</h2>",
+        "Epsilon at delta 0.001 of a patient, zero-out",
+        "At most 2.750 at one site",
+        "somebody in the training data of every site",
+        "left no site",
+        "epsilon of a person, at most",
+        "whole site",
+        "1.250",
+        "0.550",  # epsilon after the first round
+        "Cryptographic noise is fresh in every run",
+    ):
+        assert part in html, part
+    assert "byte for byte" not in html
+    assert "None" not in html
+
+
+def test_a_report_without_privacy_says_nothing_of_it() -> None:
+    html = report_html([sample_result()])
+    assert "<h2>Privacy</h2>" not in html
+    assert "byte for byte" in html
+
+
+def test_names_of_sites_are_no_markup_in_the_privacy_table() -> None:
+    checker = checked(report_html([private_result(["<script>x</script>", "b"])]))
+    assert "script" not in checker.tags
+
+
+CURVE = [point(0.9, 0.92, epsilon=None), point(0.88, 0.9), point(0.8, 0.7, epsilon=1.0, spent=0.9)]
+
+
+def test_a_curve_is_a_report_of_its_own(tmp_path: Path) -> None:
+    html = curve_html(CURVE)
+    checker = checked(html)
+    assert checker.addresses == []
+    for part in ("Utility by epsilon", "2 seeds", "none", "7.600", "0.890 ± 0.014", "<svg"):
+        assert part in html, part
+    assert curve_html(CURVE) == html
+    path = write_curve(tmp_path / "curve.html", CURVE, png=True)
+    assert path.read_text(encoding="utf-8") == html
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    write_curve(tmp_path / "alone.html", CURVE)
+    assert not (tmp_path / "alone.png").exists()
