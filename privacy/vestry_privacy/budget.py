@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from vestry_privacy.accounting import AccountingError, Event, renyi_divergence, renyi_to_epsilon
+from vestry_privacy.accounting import Event, renyi_divergence, renyi_to_epsilon
 from vestry_privacy.errors import VestryError
 from vestry_privacy.plan import Partition
 
@@ -142,10 +142,7 @@ def _gaussians(epsilon: float, delta: float, place: float) -> float:
 
 
 def _room(epsilon: float, delta: float, order: float) -> float:
-    try:
-        return epsilon - renyi_to_epsilon(0.0, order, delta)
-    except AccountingError as error:
-        raise BudgetError(f"budget: {error}") from None
+    return epsilon - renyi_to_epsilon(0.0, order, delta)
 
 
 def _least_order(epsilon: float, delta: float) -> float:

@@ -5,15 +5,16 @@ sampling as in McMahan et al., ICLR 2018, arXiv:1710.06963). Sampler, clip and n
 :class:`~vestry_privacy.plan.Mechanism`; nothing here chooses a privacy parameter.
 
 Float results depend in their last bits on the shape of a batch, and hostile weights can blow these bits up to
-the size of gradients. So with a public number of places every drawn place takes a row, vacant ones a row
-of zeros whose part is exactly zero, in random order: taking a person of one record out leaves the rows
-of all others bit for bit as they were. Where a person has several records, or the number of persons is not
-public, the others move by float rounding.
+the size of gradients. So the number of rows is public: every drawn place takes one, vacant places a row of
+zeros whose part is exactly zero; without a public number of persons a batch is filled up to six deviations
+above the expected batch. In random order, taking a person of one record out leaves the rows of all others bit
+for bit as they were. Where that person has several records, the others move by float rounding.
 
     VestryError
     └── UnitError    the records do not fit the declared persons
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -128,17 +129,30 @@ class PrivateSteps:
             draw is a step with noise only, and counts.
         """
         rule = self._mechanism
-        slots = rule.slots if rule.slots is not None else self._records.units
-        drawn = rule.sampler.draw(slots, rule.source)
-        drawn = drawn[np.argsort(rule.source.uniforms(len(drawn)), kind="stable")]
-        total = torch.zeros(self._size, dtype=torch.float64, device=self._inputs.device)
-        for batch in self._micro_batches(drawn):
-            total += self._gradients.clipped_sum(batch, rule.clip).total
+        places = self._places()
+        total: torch.Tensor | None = None
+        for batch in self._micro_batches(places):
+            part = self._gradients.clipped_sum(batch, rule.clip).total
+            total = part if total is None else total.add_(part)
+        if total is None:
+            total = torch.zeros(self._size, dtype=torch.float64)
         persons = rule.slots if rule.slots is not None else _UNKNOWN_PERSONS
         noisy = add_gaussian(total.cpu().numpy(), rule.clip, rule.noise_multiplier, rule.source, persons)
         self.taken += 1
-        mean = torch.from_numpy((noisy / rule.normaliser).astype(np.float32))
+        mean = torch.from_numpy(noisy).div_(rule.normaliser).to(torch.float32)
         return mean.to(self._inputs.device)
+
+    def _places(self) -> Indexes:
+        """The places of a step in random order; numbers from ``units`` on are vacant."""
+        rule, units = self._mechanism, self._records.units
+        drawn = rule.sampler.draw(units if rule.slots is None else rule.slots, rule.source)
+        if rule.slots is None and len(drawn):
+            room = math.ceil(rule.normaliser + 6 * math.sqrt(rule.normaliser))
+            while room < len(drawn):
+                room *= 2
+            drawn = np.concatenate([drawn, np.full(room - len(drawn), units)])
+        places: Indexes = drawn[np.argsort(rule.source.uniforms(len(drawn)), kind="stable")]
+        return places
 
     def _micro_batches(self, places: Indexes) -> Iterator[UnitBatch]:
         """Whole units, so many that their records fit; none where only vacant places are left."""

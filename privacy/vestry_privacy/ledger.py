@@ -97,7 +97,8 @@ class Ledger:
     Guarantees:
         What :meth:`reserve` returned is on the disk and charged in full until it is committed or voided,
         whatever happens to the process. The claims on a budget never pass it by a hold or a reservation.
-        A failed operation leaves the ledger as it was.
+        A failed operation leaves the ledger as it was; only where the head was renewed and the disk then
+        refuses to flush its folder, a charge stays that nobody may use.
     """
 
     def __init__(

@@ -167,7 +167,7 @@ def test_of_many_records_some_are_drawn_afresh_and_averaged() -> None:
     module = Seen()
     inputs = torch.arange(10.0).repeat_interleave(4).view(10, 4) + 1
     targets = torch.zeros(10, dtype=torch.int64)
-    steps = steps_for(module, inputs, targets, [0] * 10, mechanism(sigma=1.0, max_records=3))
+    steps = steps_for(module, inputs, targets, [0] * 10, mechanism(slots=1, sigma=1.0, max_records=3))
     for _ in range(1000):
         steps.gradient()
     assert all(len(rows) == 3 and len(set(rows[:, 0].tolist())) == 3 for rows in module.rows)

@@ -229,6 +229,7 @@ def test_a_closed_window_of_another_population_does_not_count() -> None:
     other = registered()
     other.add(Register, population=replace(population("lung"), budget=closed), row_is_person=False)
     assert fits(other.state, "heart", {"train": [gaussian(1)]}, TODAY) == ALL
+    assert allow_hold(other.state, other.make_hold(steps=ALL))
 
 
 @given(st.integers(0, ALL), st.integers(1, 60))

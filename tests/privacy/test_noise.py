@@ -7,7 +7,9 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -42,17 +44,19 @@ OUTPUT = bytes.fromhex(
 )
 
 
-class Fixed:
-    """A source of uniforms that the test chooses."""
+class Chosen:
+    """A source of pairs of uniforms that the test chooses, as many as asked for."""
 
     guarantee = "none"
 
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
+    def __init__(
+        self, radius: Callable[[int], NDArray[np.float64]], angle: Callable[[int], NDArray[np.float64]]
+    ) -> None:
+        self._radius, self._angle = radius, angle
 
     def uniforms(self, count: int) -> NDArray[np.float64]:
-        assert count == len(self._values)
-        return self._values.copy()
+        assert count % 2 == 0
+        return np.concatenate([self._radius(count // 2), self._angle(count // 2)])
 
 
 def test_keystream_is_aes_256_ctr() -> None:
@@ -181,9 +185,11 @@ def test_the_tail_beyond_six_deviations_has_its_true_weight() -> None:
     """Through the radius: every pair with a first uniform below 2^-20, one in a million, and no others."""
     count = 1_000_000
     random = np.random.default_rng(20)
-    low = random.integers(1, 2**33 + 1, count) * 2.0**-53  # uniform on the grid up to 2^-20
-    source = Fixed(np.concatenate([low, SecureStream().uniforms(count)]))
-    values = gaussian(source, 2 * count)
+
+    def low(number: int) -> NDArray[np.float64]:
+        return random.integers(1, 2**33 + 1, number) * 2.0**-53  # uniform on the grid up to 2^-20
+
+    values = gaussian(Chosen(low, SecureStream().uniforms), 2 * count)
     for bound in (6.0, 6.5):  # both imply a radius that only these pairs reach
         expected = 2 * count * stats.norm.sf(bound) * 2.0**20
         for tail in (np.sum(values > bound), np.sum(values < -bound)):
@@ -191,11 +197,12 @@ def test_the_tail_beyond_six_deviations_has_its_true_weight() -> None:
 
 
 def test_the_longest_value_is_8_57_deviations() -> None:
-    ends = gaussian(Fixed(np.array([2.0**-53, 1.0])), 2)
+    smallest, whole, quarter = (partial(np.full, fill_value=value) for value in (2.0**-53, 1.0, 0.25))
+    ends = gaussian(Chosen(smallest, whole), 2)
     assert ends[0] == pytest.approx(math.sqrt(2 * 53 * math.log(2)), rel=1e-12)
     assert ends[0] > 8.57
     assert abs(ends[1]) < 1e-14
-    assert gaussian(Fixed(np.array([1.0, 0.25])), 2).tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
+    assert gaussian(Chosen(whole, quarter), 2).tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(1, 2**33), st.floats(0, 1e5))

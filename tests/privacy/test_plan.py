@@ -41,7 +41,7 @@ CUT = replace(PLAN, sampling="truncated_poisson", cap=85)
         ({"delta": math.nan}, "privacy.delta"),
         (
             {"delta": 1e-3},
-            "0.001 is not below 1/1000: publishing one person's whole record would satisfy it; use 1e-04 or less",
+            "0.001 is not below 1/1000: publishing one person's whole record would satisfy it; use 1e-04 or",
         ),
         ({"delta": 0.5}, "not below 1/1000"),
         ({"persons": 0}, "privacy.persons: 0"),
