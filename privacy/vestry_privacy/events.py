@@ -13,6 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["Event", "GaussianRelease", "PoissonGaussian", "TruncatedPoissonGaussian"]
 
 
+# Bounds far outside of anything useful, inside of which no accountant overflows: an event that a ledger has
+# written can never be taken back.
+Noise = Annotated[float, Field(ge=1e-3, le=1e9)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+
+
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -26,8 +32,8 @@ class GaussianRelease(_Event):
     """
 
     mechanism: Literal["gaussian"] = "gaussian"
-    noise_multiplier: float = Field(gt=0)
-    count: int = Field(ge=0)
+    noise_multiplier: Noise
+    count: Count
 
 
 class PoissonGaussian(_Event):
@@ -40,9 +46,9 @@ class PoissonGaussian(_Event):
     """
 
     mechanism: Literal["poisson-gaussian"] = "poisson-gaussian"
-    noise_multiplier: float = Field(gt=0)
+    noise_multiplier: Noise
     sampling_probability: float = Field(gt=0, le=1)
-    count: int = Field(ge=0)
+    count: Count
 
 
 class TruncatedPoissonGaussian(_Event):
@@ -57,11 +63,11 @@ class TruncatedPoissonGaussian(_Event):
     """
 
     mechanism: Literal["truncated-poisson-gaussian"] = "truncated-poisson-gaussian"
-    noise_multiplier: float = Field(gt=0)
+    noise_multiplier: Noise
     sampling_probability: float = Field(gt=0, le=1)
     cap: int = Field(ge=1)
     persons: int = Field(ge=1)
-    count: int = Field(ge=0)
+    count: Count
 
 
 Event = Annotated[

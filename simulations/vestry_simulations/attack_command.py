@@ -203,8 +203,9 @@ def _show(study: "StudySpec", result: "AuditResult") -> None:
 
     from vestry_simulations.display import console
 
+    name = escape(study.study.name)
     table = Table(
-        title=f"{escape(study.study.name)}: canary audit at delta {result.delta:g}, {result.canaries} canaries",
+        title=f"{name}: canary audit at delta {result.delta:g}, {result.canaries} canaries",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_header=False,

@@ -68,10 +68,9 @@ def _show(costs: "list[StepCost]", noise: "NoiseCost") -> None:
     from rich.table import Table
 
     from vestry_simulations.display import console
-    from vestry_simulations.step_costs import BATCH
 
     table = Table(
-        title=f"one step over an ordinary one, batch {BATCH}, one CPU thread",
+        title="one step over an ordinary one, batch 32, one CPU thread",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )

@@ -26,7 +26,7 @@ from vestry_privacy.plan import PrivacyPlan
 
 __all__ = ["MODELS", "NoiseCost", "StepCost", "noise_cost", "step_cost"]
 
-BATCH = 32
+_BATCH = 32
 _CLIP, _RATE, _WARM = 1.0, 0.05, 5
 
 
@@ -107,8 +107,8 @@ def step_cost(name: str, repetitions: int = 60, tell: Callable[[], None] = lambd
         tell: called after each turn of all methods.
     """
     generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(BATCH, 1, 28, 28, generator=generator)
-    targets = torch.randint(10, (BATCH,), generator=generator)
+    inputs = torch.randn(_BATCH, 1, 28, 28, generator=generator)
+    targets = torch.randint(10, (_BATCH,), generator=generator)
     steps = {
         "plain": _plain(MODELS[name](), inputs, targets),
         "ours": _ours(MODELS[name](), inputs, targets),
@@ -161,12 +161,12 @@ def _ours(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> Cal
         noise_multiplier=1.0,
         sampling="full_batch",
         sampling_probability=1.0,
-        expected_batch=BATCH,
+        expected_batch=_BATCH,
         steps=1,
         clip=_CLIP,
-        persons=BATCH,
+        persons=_BATCH,
     )
-    records = group_units(np.arange(BATCH, dtype=np.int64))
+    records = group_units(np.arange(_BATCH, dtype=np.int64))
     private = PrivateSteps(module, _losses, plan.mechanism(), inputs, targets, records)
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
 
@@ -181,7 +181,7 @@ def _noise_alone(module: nn.Module) -> Callable[[], None]:
     source = SecureStream()
 
     def step() -> None:
-        add_gaussian(total, _CLIP, 1.0, source, BATCH)
+        add_gaussian(total, _CLIP, 1.0, source, _BATCH)
 
     return step
 
@@ -203,7 +203,7 @@ def _opacus(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, mode
     made = PrivacyEngine().make_private(
         module=module,
         optimizer=torch.optim.SGD(module.parameters(), lr=_RATE),
-        data_loader=DataLoader(TensorDataset(inputs, targets), batch_size=BATCH),
+        data_loader=DataLoader(TensorDataset(inputs, targets), batch_size=_BATCH),
         noise_multiplier=0.0,
         max_grad_norm=_CLIP,
         poisson_sampling=False,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import binom, norm
@@ -198,9 +199,13 @@ def test_orders_that_are_none_are_refused(order: float) -> None:
         renyi_divergence(release(1.0), order)
 
 
-def test_noise_that_underflows_is_refused() -> None:
-    with pytest.raises(AccountingError, match="no Renyi bound"):
-        renyi_divergence(release(1e-200), 4.0)
+@pytest.mark.parametrize("sigma", [1e-200, 0.0, 1e200, math.nan])
+def test_noise_that_no_accountant_can_carry_is_no_event(sigma: float) -> None:
+    """What a ledger has written stays; an event must never make its report overflow."""
+    with pytest.raises(ValidationError, match="noise_multiplier"):
+        release(sigma)
+    assert math.isfinite(renyi_divergence(release(1e-3, 10**12), 4.0))
+    assert math.isfinite(epsilon([release(1e-3, 10**12)], DELTA))
 
 
 def test_mixed_events_compose() -> None:
@@ -239,8 +244,8 @@ def test_hopeless_noise_costs_no_memory() -> None:
     """A plan with hardly any noise was the way to have a site fill its memory with its loss distribution."""
     start = time.monotonic()
     for accountant in ("pld", "rdp", "prv"):
-        assert epsilon([steps(0.1, 1.0, 100)], DELTA, accountant) > 5000
-        assert epsilon([release(1e-200)], DELTA, accountant) == math.inf
+        assert epsilon([steps(0.1, 0.9, 100)], DELTA, accountant) > 4000
+        assert epsilon([release(1e-3)], DELTA, accountant) > 4000
     assert time.monotonic() - start < 20
 
 

@@ -187,7 +187,7 @@ def test_the_tail_beyond_six_deviations_has_its_true_weight() -> None:
     random = np.random.default_rng(20)
 
     def low(number: int) -> NDArray[np.float64]:
-        return random.integers(1, 2**33 + 1, number) * 2.0**-53  # uniform on the grid up to 2^-20
+        return random.integers(1, 2**33 + 1, number).astype(np.float64) * 2.0**-53  # uniform up to 2^-20
 
     values = gaussian(Chosen(low, SecureStream().uniforms), 2 * count)
     for bound in (6.0, 6.5):  # both imply a radius that only these pairs reach

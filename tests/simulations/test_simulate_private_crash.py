@@ -1,4 +1,4 @@
-"""A private run killed at any moment: nothing but what a crash spent is charged twice, nothing is forgotten."""
+"""A private run killed at any moment: nothing but what a crash spent is charged twice, nothing forgotten."""
 
 import contextlib
 import os
@@ -48,21 +48,26 @@ def newest_round(folder: Path) -> int:
 def computing(folder: Path) -> bool:
     """Has a site reserved a round and not committed it?"""
     for path in folder.glob("runs/small-*/sites/*/ledger.sqlite"):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_reading(path)) as connection:
             newest = connection.execute("SELECT body FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
             if newest and '"kind":"reserve"' in newest[0]:
                 return True
     return False
 
 
+def _reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+
 def kill(process: "subprocess.Popen[str]", *, workers: bool) -> bool:
-    """Kill a run, with its workers or without; False where it had ended before."""
+    """Kill a run, with its workers or without; False where it had ended well before."""
     killed = process.poll() is None
     if killed and workers:
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-    process.communicate()
+    _, said = process.communicate()
+    assert killed or process.returncode == 0, said
     return killed
 
 
