@@ -26,7 +26,7 @@ def _group() -> None:
 
 @app.command()
 def dpsgd(
-    repetitions: Annotated[int, typer.Option(min=3, help="Steps of each method.")] = 60,
+    repetitions: Annotated[int, typer.Option(min=3, help="Turns of each method, five steps each.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Private steps beside ordinary ones and beside Opacus, and noise beside torch's, on one CPU thread.

@@ -168,9 +168,16 @@ class SiteGuaranteeSpec(Section):
 
     @model_validator(mode="after")
     def _one_target(self) -> "SiteGuaranteeSpec":
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError("give exactly one of epsilon and noise_multiplier")
+        _check_target(self.epsilon, self.noise_multiplier)
         return self
+
+
+def _check_target(epsilon: float | None, noise_multiplier: float | None) -> None:
+    """One of the two, and noise that a ledger can write down."""
+    if (epsilon is None) == (noise_multiplier is None):
+        raise ValueError("give exactly one of epsilon and noise_multiplier")
+    if noise_multiplier is not None and not 1e-3 <= noise_multiplier <= 1e9:
+        raise ValueError(f"noise_multiplier {noise_multiplier:g} must lie between 0.001 and 1e9")
 
 
 class PrivacySpec(Section):
@@ -227,8 +234,7 @@ class PrivacySpec(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "PrivacySpec":
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError("give exactly one of epsilon and noise_multiplier")
+        _check_target(self.epsilon, self.noise_multiplier)
         if self.unit != "site" and (self.sampling == "full_batch") != (self.sampling_probability is None):
             raise ValueError(
                 "sampling_probability goes with sampling = 'poisson' and 'truncated_poisson', and only "

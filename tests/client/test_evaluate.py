@@ -8,10 +8,14 @@ import torch
 
 import vestry_client.evaluate as module
 from tests.client.bench import make_bench
+from tests.client.clinic import private_study
 from vestry_client.evaluate import bounds_of, evaluate_bounded, evaluate_locally, predict
+from vestry_client.site import make_bench as make_private_bench
 from vestry_privacy.errors import VestryError
 from vestry_strategies.sums import Sums, add_sums
 from vestry_strategies.task import Examples
+
+STAY = 'name = "stay"\ntype = "regression"\nrange = [0, 30]'
 
 
 def sums(examples: Examples | None = None, *changes: tuple[str, str]) -> Sums:
@@ -90,6 +94,23 @@ def test_what_a_record_adds_to_a_metric_is_bounded_whatever_the_model(
     )
     assert found.values.shape == (60, sum(int(np.prod(shape)) for shape in found.shapes.values()))
     assert np.linalg.norm(found.values, axis=1).max() <= found.bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-308, np.inf, np.nan])
+def test_an_extreme_scale_of_the_target_is_no_error(scale: float) -> None:
+    study = private_study(
+        ('name = "sick"\ntype = "binary"\nclasses = ["no", "yes"]', STAY),
+        ('kind = "logistic"', 'kind = "linear"'),
+        ('metrics = ["accuracy", "auc"]\n', ""),
+        ('metrics = ["accuracy"]', 'metrics = ["r2"]'),
+    )
+    bench = make_private_bench(study.to_json(), ())
+    examples = Examples(np.ones((5, 6), dtype=np.float32), np.arange(5, dtype=np.float32))
+    arrays = {"target_mean": np.array([1e308]), "target_scale": np.array([scale])}
+    model = np.full(7, 1e30, dtype=np.float32)
+    found = evaluate_bounded(study, bench.task, bench.flat, examples, model, arrays, ("r2",))
+    finite = found.values[np.isfinite(found.values).all(axis=1)]  # others count as zero
+    assert (np.linalg.norm(finite, axis=1) <= found.bound * (1 + 1e-12)).all()
 
 
 def test_bounded_parts_add_up_to_the_exact_sums() -> None:

@@ -242,11 +242,11 @@ def test_both_adjacencies_cost_the_same() -> None:
 
 def test_hopeless_noise_costs_no_memory() -> None:
     """A plan with hardly any noise was the way to have a site fill its memory with its loss distribution."""
-    start = time.monotonic()
+    start = time.process_time()
     for accountant in ("pld", "rdp", "prv"):
         assert epsilon([steps(0.1, 0.9, 100)], DELTA, accountant) > 4000
         assert epsilon([release(1e-3)], DELTA, accountant) > 4000
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, math.nan, math.inf])

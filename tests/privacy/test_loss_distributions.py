@@ -90,7 +90,7 @@ def test_a_truncated_step_agrees_with_the_library() -> None:
 def test_everybody_in_every_step_is_a_gaussian_release() -> None:
     full = PoissonGaussian(noise_multiplier=3.0, sampling_probability=1.0, count=20)
     for adjacency in ("zero-out", "add-remove"):
-        assert loss_epsilon([full], 1e-5, adjacency) == gaussian_epsilon(math.sqrt(20) / 3, 1e-5)  # type: ignore[arg-type]
+        assert loss_epsilon([full], 1e-5, adjacency) == gaussian_epsilon(math.sqrt(20) / 3, 1e-5)
 
 
 def test_adding_or_removing_somebody_costs_at_least_as_much_as_zeroing_out() -> None:

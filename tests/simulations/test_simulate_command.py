@@ -263,11 +263,6 @@ def test_nobody_answers(lab: Path) -> None:
 def test_what_this_version_cannot_do_is_refused(lab: Path) -> None:
     secure = write_study(lab / "secure.toml", ("secure = false", "secure = true"))
     refused(simulate(lab, "--by", "clinic", study=secure.name), "aggregation.secure", "secure = false")
-    private = write_study(
-        lab / "private.toml",
-        ("[evaluation]", '[privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-5\n[evaluation]'),
-    )
-    refused(simulate(lab, "--by", "clinic", study=private.name), "privacy: this version cannot")
 
 
 def test_an_unknown_key_is_named_with_a_suggestion(lab: Path) -> None:

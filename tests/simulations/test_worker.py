@@ -9,8 +9,11 @@ import numpy as np
 import torch
 
 from tests.client.bench import OPEN, make_bench, make_table
-from vestry_simulations.worker import VirtualSite, make_site, one_thread, serve
-from vestry_strategies.orders import DescribeOrder, DescribeReply, TrainReply
+from tests.strategies.samples import FULL_BATCH, private_study
+from vestry_client.handlers import Site
+from vestry_simulations.site_ledgers import private_policy
+from vestry_simulations.worker import VirtualSite, answer, make_site, one_thread, serve
+from vestry_strategies.orders import DescribeOrder, DescribeReply, Refusal, TrainReply
 
 BENCH = make_bench()
 
@@ -64,3 +67,22 @@ def test_one_thread() -> None:
     thread.join()
     torch.set_num_threads(before)
     assert seen == [1]
+
+
+def test_a_broken_ledger_stops_its_own_site_and_not_its_neighbour(tmp_path: Path) -> None:
+    study = private_study(FULL_BATCH, ('unit_column = "patient"', 'unit_column = "row"'))
+    policy = private_policy(study, 60, OPEN.model_dump(include={"allow_individual_updates"}))
+    sites = {name: VirtualSite(name, make_table(), policy, tmp_path, b"secret", "ab" * 32) for name in "ab"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "ledger.sqlite").write_bytes(b"no ledger" * 1000)
+    own: dict[str, Site] = {}
+    replies = {name: answer(own, site, DescribeOrder()) for name, site in sites.items()}
+    assert isinstance(replies["a"], Refusal)
+    assert replies["a"].code == "ledger"
+    assert replies["b"] == DescribeReply("b")
+    assert set(own) == {"b"}
+    (tmp_path / "a" / "ledger.sqlite").unlink()
+    assert answer(own, sites["a"], DescribeOrder()) == DescribeReply("a")
+    for site in own.values():
+        assert site.ledger is not None
+        site.ledger.close()

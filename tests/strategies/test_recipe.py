@@ -121,6 +121,15 @@ def test_a_study_names_its_epsilon_or_its_noise() -> None:
             SiteGuaranteeSpec(**{"epsilon": 1.0, "delta": 1e-2, "clip": 1.0, **both})
 
 
+@pytest.mark.parametrize("noise", [1e-6, 1e10])
+def test_noise_that_no_ledger_can_write_down_is_refused(noise: float) -> None:
+    said = "noise_multiplier .* must lie between 0.001 and 1e9"
+    with pytest.raises(ValidationError, match=said):
+        privacy(epsilon=None, noise_multiplier=noise)
+    with pytest.raises(ValidationError, match=said):
+        SiteGuaranteeSpec(noise_multiplier=noise, delta=1e-2, clip=1.0)
+
+
 def test_a_probability_goes_with_sampling() -> None:
     assert privacy(sampling="full_batch", sampling_probability=None).sampling_probability is None
     assert privacy(unit="site", sampling_probability=None).sampling_probability is None

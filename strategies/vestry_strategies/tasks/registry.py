@@ -73,7 +73,8 @@ def _load_plugin(name: str, allowed: Collection[str]) -> Task:
 
 def _check_metrics(study: "StudySpec", task: Task) -> None:
     known = task.metrics(study)
-    named = [*(study.evaluation.metrics or ()), study.evaluation.primary]
+    released = study.privacy.metrics if study.privacy is not None else ()
+    named = [*(study.evaluation.metrics or ()), study.evaluation.primary, *released]
     if study.early_stopping is not None:
         named.append(study.early_stopping.metric)
     for name in named:
