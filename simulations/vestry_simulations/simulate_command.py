@@ -225,8 +225,8 @@ def _finish(
         out.print(privacy_table(results[-1]))
     for choice in results[-1].insecure:
         out.print(f"[yellow]insecure:[/] {escape(choice)}")
-    out.print(f"model   {folder / 'model.safetensors'}\n        SHA-256 {results[-1].model_sha256}")
-    out.print(f"report  {folder / (name + '.html')}")
+    model = f"model   {folder / 'model.safetensors'}\n        SHA-256 {results[-1].model_sha256}"
+    out.print(f"{model}\nreport  {folder / (name + '.html')}", soft_wrap=True)  # a path is not broken
 
 
 def _finish_curve(
@@ -259,7 +259,7 @@ def _finish_curve(
 
     out = console()
     out.print(curve_table(points))
-    out.print(f"report  {path}")
+    out.print(f"report  {path}", soft_wrap=True)
 
 
 def _final_line(results: "Sequence[SimulationResult]") -> dict[str, object]:

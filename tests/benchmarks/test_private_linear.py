@@ -27,8 +27,8 @@ def toy(rows: int = 600, *, centre: bool = False) -> Problem:
     labels = generator.integers(0, 3, rows)
     means = 0.6 * np.eye(3, 6)[labels] - 0.3
     inputs = np.clip(means + generator.normal(0, 0.15, (rows, 6)), -1, 1)
-    tuning = np.arange(rows) % 2 == 0
-    return Problem("toy", inputs, labels.astype(np.int64), 3, "patient", tuning, centre=centre)
+    even = np.arange(rows) % 2 == 0
+    return Problem("toy", inputs, labels.astype(np.int64), 3, "patient", (even, ~even), centre=centre)
 
 
 def exact_delta(plan: PrivacyPlan, epsilon: float) -> float:
@@ -68,7 +68,7 @@ def test_fewer_rows_get_the_same_noise_on_a_mean() -> None:
 @pytest.mark.parametrize("centre", [False, True])
 def test_private_run_learns(centre: bool) -> None:
     problem = toy(centre=centre)
-    split = problem.split(1)
+    split = problem.split(0, 1)
     plan = study_plan(problem, QUICK, len(split.train), 8.0)
     assert private_accuracy(problem, split, plan, QUICK) > 0.8
 
@@ -76,12 +76,12 @@ def test_private_run_learns(centre: bool) -> None:
 @pytest.mark.parametrize("centre", [False, True])
 def test_run_without_privacy_learns(centre: bool) -> None:
     problem = toy(centre=centre)
-    assert without_privacy(problem, problem.split(1), replace(QUICK, learning_rate=3.0)) > 0.95
+    assert without_privacy(problem, problem.split(0, 1), replace(QUICK, learning_rate=3.0)) > 0.95
 
 
 def test_run_with_hardly_any_epsilon_is_near_chance() -> None:
     problem = toy()
-    split = problem.split(1)
+    split = problem.split(0, 1)
     plan = study_plan(problem, QUICK, len(split.train), 0.01)
     values = [private_accuracy(problem, split, plan, QUICK) for _ in range(12)]
     assert sum(values) / 12 < 0.65
@@ -91,7 +91,7 @@ def test_run_with_hardly_any_epsilon_is_near_chance() -> None:
 def test_means_come_from_the_training_rows_only() -> None:
     """Rows that are judged may hold anything: it does not reach the weights of the others."""
     problem = toy(centre=True)
-    split = problem.split(1)
+    split = problem.split(0, 1)
     inputs = problem.inputs.copy()
     inputs[split.judged[1:]] = 1e6
     one = replace(split, judged=split.judged[:1])

@@ -28,34 +28,47 @@ def problem(request: pytest.FixtureRequest, problems: Mapping[str, Problem]) -> 
 
 
 def test_tested_row_was_never_tuned_on(problem: Problem) -> None:
-    for seed in range(SEEDS + 1):
-        assert not problem.tuning[problem.split(seed).judged].any()
+    for half, tuning in enumerate(problem.tuning):
+        for seed in range(SEEDS + 1):
+            assert not tuning[problem.split(half, seed).judged].any()
 
 
 def test_tuning_stays_in_its_rows_and_holds_a_fifth_out(problem: Problem) -> None:
-    splits = problem.tuning_splits(TUNING_SPLITS[problem.name])
-    assert len({tuple(split.judged.tolist()) for split in splits}) == len(splits)
-    for split in splits:
-        rows = np.concatenate([split.train, split.judged])
-        assert sorted(rows.tolist()) == np.flatnonzero(problem.tuning).tolist()
-        assert len(split.judged) == pytest.approx(0.2 * len(rows), abs=5)
+    for half, tuning in enumerate(problem.tuning):
+        splits = problem.tuning_splits(half, TUNING_SPLITS[problem.name])
+        assert len({tuple(split.judged.tolist()) for split in splits}) == len(splits)
+        for split in splits:
+            rows = np.concatenate([split.train, split.judged])
+            assert sorted(rows.tolist()) == np.flatnonzero(tuning).tolist()
+            assert len(split.judged) == pytest.approx(0.2 * len(rows), abs=5)
+
+
+def test_halves_are_everybody_once_and_mnist_has_one_part(problem: Problem) -> None:
+    times = np.sum(problem.tuning, axis=0)
+    if problem.test is None:
+        assert (times == 1).all()
+        assert len(problem.tuning) == 2
+    else:
+        np.testing.assert_array_equal(times, ~problem.test)
+        assert problem.test.sum() == 1000
 
 
 def test_seed_tests_a_fifth_of_every_class_and_trains_on_the_rest(problem: Problem) -> None:
-    for seed in (1, 2):
-        split = problem.split(seed)
+    everybody = Counter(problem.labels.tolist())
+    assert set(everybody) == set(range(problem.classes))
+    for half, seed in ((0, 1), (len(problem.tuning) - 1, 2)):
+        split = problem.split(half, seed)
         assert sorted(np.concatenate([split.train, split.judged]).tolist()) == list(
             range(len(problem.labels))
         )
-        everybody, tested = Counter(problem.labels.tolist()), Counter(problem.labels[split.judged].tolist())
-        assert set(everybody) == set(range(problem.classes))
+        tested = Counter(problem.labels[split.judged].tolist())
         assert all(tested[label] == pytest.approx(0.2 * everybody[label], abs=1.5) for label in everybody)
 
 
 def test_seeds_draw_other_rows_but_at_mnist(problem: Problem) -> None:
-    same = np.array_equal(problem.split(1).judged, problem.split(2).judged)
+    same = np.array_equal(problem.split(0, 1).judged, problem.split(0, 2).judged)
     assert same == problem.name.startswith("mnist")
-    np.testing.assert_array_equal(problem.split(1).judged, problem.split(1).judged)
+    np.testing.assert_array_equal(problem.split(0, 1).judged, problem.split(0, 1).judged)
 
 
 def test_sizes(problem: Problem) -> None:
