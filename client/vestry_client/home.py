@@ -1,15 +1,16 @@
-"""A site's home folder: its key, its ledger and the ledger's head, and its policy.
+"""A site's home folder: its keys, its ledger and the ledger's head, and its policy.
 
 VestryError
 └── HomeError    the folder is not there, or holds a ledger without its key
 """
 
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vestry_privacy.durable import write_durably
+from vestry_privacy.durable import create_durably, write_durably
 from vestry_privacy.errors import VestryError
 from vestry_privacy.identity import SiteIdentity, create_identity, load_identity
 from vestry_privacy.ledger import Ledger
@@ -92,6 +93,11 @@ class SiteHome:
         return self.folder / "identity.pub"
 
     @property
+    def split_key(self) -> Path:
+        """The secret by which persons are held out."""
+        return self.folder / "split.key"
+
+    @property
     def ledger(self) -> Path:
         """The ledger's database."""
         return self.folder / "ledger.sqlite"
@@ -136,6 +142,9 @@ class SiteHome:
         else:
             identity = create_identity(self.identity)
             made.append(self.identity)
+        if not self.split_key.exists():
+            create_durably(self.split_key, f"{secrets.token_hex(32)}\n".encode())
+            made.append(self.split_key)
         if not self.ledger.exists():
             made.append(self.ledger)
         with Ledger(self.ledger, identity, head=self.head, patience=self.patience):
@@ -158,6 +167,23 @@ class SiteHome:
                 "init`, or name its folder with --home or VESTRY_SITE_HOME"
             )
         return load_identity(self.identity)
+
+    def load_split_key(self) -> bytes:
+        """The secret by which persons are held out, 32 bytes: a site's ``Site.secret``.
+
+        Raises:
+            HomeError: it is missing or damaged.
+        """
+        try:
+            digits = self.split_key.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            digits = ""
+        if not _HEX.fullmatch(digits):
+            raise HomeError(
+                f"{self.split_key}: is missing or damaged; restore it from a backup. A new one would move "
+                "people between training and held-out rows"
+            )
+        return bytes.fromhex(digits)
 
     def load_policy(self) -> "SitePolicy":
         """The site's policy.

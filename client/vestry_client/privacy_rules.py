@@ -124,7 +124,10 @@ class PrivacyRules(Section):
         default=None, description="Most that one study may cost; default: the whole budget."
     )
     min_units: int = Field(
-        default=10, ge=1, description="A site of fewer persons takes no part with its data (weight 0)."
+        default=10,
+        ge=1,
+        description="A population declared with fewer persons takes no part with its data; nobody is "
+        "counted, since that would tell their number.",
     )
     max_records: int = Field(default=16, ge=1, description="Most records of one person in a step.")
     min_noise_multiplier: Positive | None = Field(

@@ -19,9 +19,11 @@ from vestry_privacy.ledger_errors import LedgerError, LedgerUnavailable, WrongId
 def test_a_new_site_denies_everything(tmp_path: Path) -> None:
     home = SiteHome(tmp_path / "deep" / "site")
     identity, made = home.create()
-    assert set(made) == {home.identity, home.public_key, home.ledger, home.policy}
+    assert set(made) == {home.identity, home.public_key, home.split_key, home.ledger, home.policy}
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(home.identity.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.split_key.stat().st_mode) == 0o600
+    assert len(home.load_split_key()) == 32
     assert home.load_policy() == SitePolicy()
     assert read_public_key(str(home.public_key)) == identity.public_key
     with home.open_ledger() as ledger:
@@ -40,12 +42,26 @@ def test_the_starting_policy_is_valid_once_its_example_is_taken() -> None:
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     home = make_home(tmp_path)
-    before = {path: path.read_bytes() for path in (home.identity, home.public_key, home.policy)}
+    before = {
+        path: path.read_bytes() for path in (home.identity, home.public_key, home.split_key, home.policy)
+    }
     _, made = home.create()
     assert made == []
     assert {path: path.read_bytes() for path in before} == before
     home.policy.unlink()
     assert home.create()[1] == [home.policy]
+
+
+def test_sites_have_different_split_keys_and_a_lost_one_is_told(tmp_path: Path) -> None:
+    home, other = make_home(tmp_path / "a"), make_home(tmp_path / "b")
+    assert home.load_split_key() != other.load_split_key()
+    for damage in ("", "12", "\u00e9"):
+        home.split_key.write_text(damage)
+        with pytest.raises(HomeError, match=r"split\.key: is missing or damaged"):
+            home.load_split_key()
+    home.split_key.unlink()
+    with pytest.raises(HomeError, match="restore it from a backup"):
+        home.load_split_key()
 
 
 def test_a_ledger_without_its_key_gets_no_new_one(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_init_makes_a_site(tmp_path: Path) -> None:
 def test_init_again_changes_nothing(tmp_path: Path) -> None:
     home = SiteHome(tmp_path / "site")
     first = json.loads(asked("init", "--json", home=home)[0])
-    assert first["made"] == ["policy.toml", "identity.pem", "ledger.sqlite", "identity.pub"]
+    assert first["made"] == ["policy.toml", "identity.pem", "split.key", "ledger.sqlite", "identity.pub"]
     assert first["fingerprint"] == home.load_identity().fingerprint
     again = json.loads(asked("init", "--json", home=home)[0])
     assert again == {**first, "made": []}
