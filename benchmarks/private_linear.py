@@ -8,7 +8,8 @@ of the same plan. Weights start at zero; the learning rate falls linearly to zer
 Symbols: T steps, C clipping norm, q sampling probability, sigma noise multiplier.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,6 +100,18 @@ def tuning_plan(plan: PrivacyPlan, persons: int) -> PrivacyPlan:
     )
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The matrices are so small that threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def private_accuracy(problem: Problem, split: Split, plan: PrivacyPlan, settings: Settings) -> float:
     """Train under a plan; the accuracy on the rows to be judged."""
     mechanism = plan.mechanism()
@@ -118,6 +131,7 @@ def private_accuracy(problem: Problem, split: Split, plan: PrivacyPlan, settings
     return _accuracy(module, *_tensors(problem, split.judged, means))
 
 
+@_one_thread()
 def without_privacy(problem: Problem, split: Split, settings: Settings) -> float:
     """Train without clipping and noise; the accuracy on the rows to be judged."""
     means = problem.inputs[split.train].mean(axis=0) if problem.centre else None

@@ -25,8 +25,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
-
 from benchmarks.figures import Cell, Figure, Report, Sheet, main, spread
 from benchmarks.private_linear import (
     DELTA,
@@ -168,23 +166,18 @@ def tune(problem: Problem) -> Iterator[Sheet]:
 
 def measure(options: argparse.Namespace) -> Report:
     """The table, or with ``--tune`` the grids."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: threads wait for each other
-    try:
-        names = [options.data] if options.data else list(PROBLEMS)
-        problems = [PROBLEMS[name]() for name in names]
-        if options.tune:
-            return Report("utility, tuning", sheets=tuple(sheet for each in problems for sheet in tune(each)))
-        seeds = range(1, options.seeds + 1)
-        cells = [
-            [
-                measure_cell(problem, settings, epsilon, seeds)
-                for epsilon, *settings in zip(EPSILONS, *SETTINGS[problem.name], strict=True)
-            ]
-            for problem in problems
+    names = [options.data] if options.data else list(PROBLEMS)
+    problems = [PROBLEMS[name]() for name in names]
+    if options.tune:
+        return Report("utility, tuning", sheets=tuple(sheet for each in problems for sheet in tune(each)))
+    seeds = range(1, options.seeds + 1)
+    cells = [
+        [
+            measure_cell(problem, settings, epsilon, seeds)
+            for epsilon, *settings in zip(EPSILONS, *SETTINGS[problem.name], strict=True)
         ]
-    finally:
-        torch.set_num_threads(threads)
+        for problem in problems
+    ]
     sheets = (_table(cells, len(seeds)), _settings_sheet(cells))
     return Report("utility", tuple(_figures(cells)), sheets, (_MECHANISM, _UNITS, _SPREADS))
 

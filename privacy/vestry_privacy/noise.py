@@ -34,7 +34,7 @@ __all__ = [
 GRID_BITS = 40
 _BLOCK = 1 << 16
 _EXACT_PERSONS = 2048
-_VALUES = 1 << 14
+_VALUES = 1 << 16
 _EXACT = 4096
 """Up to so many C the grid C 2^-40 is exact, with a factor of two to spare."""
 _LONGEST = 9.0
@@ -216,11 +216,15 @@ def add_gaussian(
     if not (0 < clip < math.inf and 0 < noise_multiplier < math.inf):
         raise ValueError(f"clip={clip}, noise_multiplier={noise_multiplier} must be above 0 and finite")
     step = grid(clip, persons, noise_multiplier)
-    scaled = torch.from_numpy(total.astype(np.float64, copy=False)) / step
-    largest = 1.001 * clip * max(persons, 1) / step
-    if total.size and not all(abs(float(end)) <= largest for end in torch.aminmax(scaled)):
-        raise ValueError("total must be a finite sum of clipped parts: clip before adding noise")
     deviation = noise_multiplier * accounted_sensitivity(clip, total.size, persons, noise_multiplier)
-    noise = torch.from_numpy(gaussian(source, total.size)).mul_(deviation / step).round_()
-    noisy: NDArray[np.float64] = scaled.round_().add_(noise).mul_(step).numpy()
-    return noisy
+    values = torch.from_numpy(total.astype(np.float64, copy=False))
+    largest = 1.001 * clip * max(persons, 1)
+    if total.size and not all(abs(float(end)) <= largest for end in torch.aminmax(values)):
+        raise ValueError("total must be a finite sum of clipped parts: clip before adding noise")
+    noisy = torch.empty_like(values)
+    for start in range(0, total.size, _VALUES):  # in pieces that stay in the cache
+        piece = torch.div(values[start : start + _VALUES], step, out=noisy[start : start + _VALUES]).round_()
+        noise = torch.from_numpy(_box_muller(source, len(piece)))
+        piece.add_(noise.mul_(deviation / step).round_()).mul_(step)
+    result: NDArray[np.float64] = noisy.numpy()
+    return result

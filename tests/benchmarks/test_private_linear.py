@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.private_linear import (
     DELTA,
@@ -70,7 +71,9 @@ def test_private_run_learns(centre: bool) -> None:
     problem = toy(centre=centre)
     split = problem.split(0, 1)
     plan = study_plan(problem, QUICK, len(split.train), 8.0)
+    threads = torch.get_num_threads()
     assert private_accuracy(problem, split, plan, QUICK) > 0.8
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("centre", [False, True])

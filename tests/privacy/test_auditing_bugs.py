@@ -76,7 +76,7 @@ def records_are_clipped_instead_of_persons(patch: pytest.MonkeyPatch) -> None:
 
 
 def noise_seen(plan: PrivacyPlan, each: int = 1) -> NoiseEstimate:
-    """The noise multiplier that the canaries saw, with its interval: below the plan's it refutes the claim."""
+    """The noise multiplier that the canaries saw, and its interval: below the plan's it refutes the claim."""
     seen = canary_scores(plan, network(), losses, *records(each), canaries=5000, seed=0)
     return estimate_noise(seen.scores, seen.inside, plan.sampling_probability, plan.steps)
 

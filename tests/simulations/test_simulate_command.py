@@ -237,7 +237,7 @@ def test_a_site_with_one_class_takes_part(lab: Path) -> None:
     ("rate", "model", "reason"),
     [
         ("1e38", "logistic", "e+37, above aggregation.max_update_norm"),
-        ("1e30", "mlp", "diverged: the loss is not finite in round 1"),
+        ("1e30", "mlp", "diverged: the loss or the model is not finite in round 1"),
     ],
 )
 def test_training_that_diverges_stops_with_advice(lab: Path, rate: str, model: str, reason: str) -> None:

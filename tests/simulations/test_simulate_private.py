@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.simulations.laboratory import write_csv
 from tests.simulations.private_laboratory import (
     CLINICS,
     METRICS,
@@ -17,6 +18,7 @@ from tests.simulations.private_laboratory import (
     entries_of,
     lay_out,
     make_manifest,
+    patients,
     spent,
 )
 from tests.strategies.samples import DECLARED
@@ -203,6 +205,22 @@ def test_a_site_that_does_not_answer_pays_for_what_it_did_only(tmp_path: Path) -
         assert result.privacy[site].steps == 5 * asked[site]
     assert result.epsilon == max(site.epsilon for site in result.privacy.values())
     assert result.epsilon == result.history[-1].epsilon
+
+
+def test_sites_without_training_or_held_out_persons_send_noise_like_the_others(tmp_path: Path) -> None:
+    """A refusal would tell that a site has nobody there."""
+    lay_out(tmp_path, METRICS, FEW, ('unit_column = "patient"', 'unit_column = "row"'))
+    write_csv(tmp_path / "data.csv", patients(16))
+    manifest = make_manifest(tmp_path, by=None, sites=8)
+    parts = site_data(manifest.study, virtual_sites(manifest, tmp_path))
+    assert any(not len(part.holdout) for part in parts.values())
+    assert any(not len(part.train) for part in parts.values())
+    result = simulate(manifest, Laboratory(tmp_path / "runs"))
+    for record in result.history:
+        assert len(record.sites) == 8
+        assert record.left_out == {}
+        assert len(record.per_site) == 8
+    assert len({site.epsilon for site in result.privacy.values()}) == 1
 
 
 # Noise.
