@@ -20,6 +20,8 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # No telemetry, no look-up of newer versions, from any library.
 QUIET = env FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0
+# One thread for each process: two on a busy machine make a small step many times slower.
+TESTING = $(QUIET) OMP_NUM_THREADS=1
 
 .PHONY: demo test check format setup clean
 
@@ -28,7 +30,7 @@ demo: $(VENV)/.installed-run
 
 test: $(VENV)/.installed-dev
 	@echo "Tests"
-	@$(QUIET) $(BIN)/python -m pytest -n $(TEST_WORKERS) --cov --cov-report=term
+	@$(TESTING) $(BIN)/python -m pytest -n $(TEST_WORKERS) --cov --cov-report=term
 
 check: $(VENV)/.installed-dev
 	@echo "Format"
