@@ -37,7 +37,7 @@ def clip_factors(squared_norms: torch.Tensor, clip: float) -> torch.Tensor:
     bound = _bound(clip)
     norms = squared_norms.to(torch.float64).sqrt()
     factors = norms.new_full((), bound) / norms.clamp_min(bound)  # a tensor, for one rounding, not two
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+    return factors.nan_to_num_(nan=0.0)  # of an infinite norm it is 0 already
 
 
 def clip_vector(vector: torch.Tensor, clip: float) -> torch.Tensor:

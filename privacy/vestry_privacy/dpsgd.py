@@ -117,6 +117,7 @@ class PrivateSteps:
         self._inputs, self._targets, self._records = inputs, targets, records
         self._physical = physical_batch
         self._counts = np.diff(records.starts)
+        self._one_each = bool((self._counts == 1).all())
         self._size = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self.taken = 0
 
@@ -129,18 +130,20 @@ class PrivateSteps:
             draw is a step with noise only, and counts.
         """
         rule = self._mechanism
-        places = self._places()
-        total: torch.Tensor | None = None
-        for batch in self._micro_batches(places):
-            part = self._gradients.clipped_sum(batch, rule.clip).total
-            total = part if total is None else total.add_(part)
-        if total is None:
-            total = torch.zeros(self._size, dtype=torch.float64)
+        total = self._clipped_sum().cpu().numpy()
         persons = rule.slots if rule.slots is not None else _UNKNOWN_PERSONS
-        noisy = add_gaussian(total.cpu().numpy(), rule.clip, rule.noise_multiplier, rule.source, persons)
+        noisy = add_gaussian(total, rule.clip, rule.noise_multiplier, rule.source, persons)
         self.taken += 1
         mean = torch.from_numpy(noisy).div_(rule.normaliser).to(torch.float32)
         return mean.to(self._inputs.device)
+
+    def _clipped_sum(self) -> torch.Tensor:
+        """(trainable,) float64 sum of one step's clipped gradients; must not leave without noise."""
+        total: torch.Tensor | None = None
+        for batch in self._micro_batches(self._places()):
+            part = self._gradients.clipped_sum(batch, self._mechanism.clip).total
+            total = part if total is None else total.add_(part)
+        return torch.zeros(self._size, dtype=torch.float64) if total is None else total
 
     def _places(self) -> Indexes:
         """The places of a step in random order; numbers from ``units`` on are vacant."""
@@ -157,6 +160,10 @@ class PrivateSteps:
     def _micro_batches(self, places: Indexes) -> Iterator[UnitBatch]:
         """Whole units, so many that their records fit; none where only vacant places are left."""
         held = places < self._records.units
+        if self._one_each and len(places) <= self._physical and held.all():  # the usual case, for speed
+            if len(places):
+                yield self._whole(places)
+            return
         counts = np.ones(len(places), dtype=np.int64)
         counts[held] = np.minimum(self._counts[places[held]], self._mechanism.max_records)
         begin = 0
@@ -166,6 +173,12 @@ class PrivateSteps:
             if held[begin:end].any():
                 yield self._batch(places[begin:end], held[begin:end], counts[begin:end])
             begin = end
+
+    def _whole(self, places: Indexes) -> UnitBatch:
+        index = torch.from_numpy(self._records.order[places]).to(self._inputs.device)
+        unit = torch.arange(len(places), device=self._inputs.device)
+        inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
+        return UnitBatch(inputs, targets, unit, len(places))
 
     def _batch(self, places: Indexes, held: NDArray[np.bool_], counts: Indexes) -> UnitBatch:
         of = np.repeat(np.arange(len(places)), counts)

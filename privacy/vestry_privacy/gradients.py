@@ -254,13 +254,15 @@ class _Kernels:
                     norms += squared_norms(parts[layer], of)
             factors = clip_factors(norms, clip)
             zero = dropped(factors)
-            pieces = [norms[:0]]  # also of a network with nothing to train
+            pieces: list[torch.Tensor] = []
             for layer in self._layers:
                 if layer in parts:
                     pieces += weighted_sum(parts[layer], factors, zero, of)
                 else:
                     pieces += [p.new_zeros(p.numel(), dtype=torch.float64) for p in _trained(layer)]
-        return ClippedSum(torch.cat(pieces), norms)
+        if len(pieces) == 1:
+            return ClippedSum(pieces[0], norms)
+        return ClippedSum(torch.cat([*pieces, norms[:0]]), norms)  # also of a network with nothing to train
 
     @contextmanager
     def _recorded(self, passes: "dict[nn.Module, _Pass]", records: int) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """`vestry attack canary`: what a study's trainer lets through, measured in the trainer itself."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -145,6 +146,8 @@ def _records(
         return _made_up(study, task)
     rows = task.features.read(study, data)
     design = task.features.design(study, rows)
+    if not len(design):
+        raise SimulationError(f"--data: {data}: holds no record that the study can use")
     assert study.privacy is not None  # noqa: S101  asked for by audit_study
     owners, _ = read_owners(study.privacy, task, rows, design)
     fitted = (
@@ -181,6 +184,7 @@ def _made_up(study: "StudySpec", task: "Task") -> "tuple[torch.Tensor, torch.Ten
 
 
 def _plain(result: "AuditResult") -> dict[str, object]:
+    seen = result.noise_multiplier_estimate
     return {
         "epsilon_estimate": result.epsilon_estimate,
         "epsilon_claimed": result.epsilon_claimed,
@@ -189,7 +193,7 @@ def _plain(result: "AuditResult") -> dict[str, object]:
         "delta": result.delta,
         "confidence": result.confidence,
         "noise_multiplier": result.noise_multiplier,
-        "noise_multiplier_estimate": result.noise_multiplier_estimate,
+        "noise_multiplier_estimate": seen if math.isfinite(seen) else None,  # JSON has no infinity
         "canaries": result.canaries,
         "steps": result.steps,
         "holds": result.holds,
@@ -224,4 +228,8 @@ def _show(study: "StudySpec", result: "AuditResult") -> None:
     if result.holds:
         out.print("the claim is not refuted")
     else:
-        out.print("[bold red]the claim is refuted[/]: the trainer lets more through than it says")
+        out.print(
+            "[bold red]the claim is refuted[/]: the trainer lets more through than it says, or this is the one "
+            "audit in twenty that is wrong; run it again"
+        )
+    out.print("in simulation only: on patients' data this attack would have to be charged to the ledger")

@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import vestry_strategies.tasks.tabular as tabular
-from tests.simulations.laboratory import refused, vestry, write_csv, write_study
+from tests.simulations.laboratory import vestry, write_csv, write_study
 from tests.simulations.private_laboratory import CLINICS, METRICS, SIMULATED, lay_out, patients
 from tests.strategies.samples import DECLARED
 from vestry_privacy.accounting import epsilon, parse_event
@@ -153,12 +153,6 @@ def test_a_study_that_protects_nobody_is_refused_with_the_way_out(
     for part in parts:
         assert part in message
     assert not list(tmp_path.glob("runs/*/sites"))
-
-
-def test_a_refusal_has_no_traceback(tmp_path: Path) -> None:
-    lay_out(tmp_path, (UNIT, 'unit_column = "nobody"'))
-    result = vestry("simulate", "study.toml", "--data", "data.csv", "--by", "clinic", folder=tmp_path)
-    refused(result, "column 'nobody' is missing")
 
 
 @pytest.mark.parametrize("gap", ["", "  "])

@@ -226,7 +226,8 @@ def test_sites_without_training_or_held_out_persons_send_noise_like_the_others(t
 # Noise.
 
 
-def test_simulated_noise_is_repeatable_and_stamped(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_simulated_noise_is_repeatable_on_any_number_of_workers_and_stamped(tmp_path: Path) -> None:
     lay_out(tmp_path, METRICS, SIMULATED)
     made = [run(tmp_path, run_id=name, workers=workers) for name, workers in (("a", 0), ("b", 0), ("c", 2))]
     models = [(tmp_path / "runs" / name / "model.safetensors").read_bytes() for name in "abc"]

@@ -19,11 +19,10 @@ def test_the_models_are_those_of_the_table(name: str, parameters: int) -> None:
 def test_every_method_is_measured() -> None:
     turns: list[int] = []
     cost = step_cost("logistic regression", repetitions=3, tell=lambda: turns.append(1))
-    assert len(turns) == 8
+    assert len(turns) == 3
     plain = cost.plain()
     assert plain.pop("model") == "logistic regression"
     assert plain.pop("parameters") == 7850
-    assert cost.ours_with_noise_over_plain > cost.ours_over_plain
     assert all(value > 0 for value in plain.values())
     assert torch.get_num_threads() >= 1
 
@@ -34,6 +33,7 @@ def test_noise_is_measured_beside_torchs() -> None:
 
 
 def test_costs_are_plain_values() -> None:
-    cost = StepCost("mlp", 10, 1.0, 1.5, 2.0, 3.0, 4.0)
-    assert cost.plain()["hooks_over_plain"] == 3.0
+    cost = StepCost("mlp", 10, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0)
+    assert cost.plain()["hooks_over_plain"] == 2.0
+    assert cost.plain()["ghost_with_noise_over_plain"] == 6.0
     assert NoiseCost(8.0, 4.0).ours_over_torch == 2.0
