@@ -163,7 +163,7 @@ def _noised_means(problem: Problem, split: Split, plan: PrivacyPlan, mechanism: 
 
 
 def _linear(problem: Problem) -> nn.Linear:
-    module = nn.Linear(problem.inputs.shape[1], problem.classes)
+    module = nn.Linear(problem.inputs.shape[1], problem.classes, bias=problem.bias)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()

@@ -53,12 +53,12 @@ REFERENCE: Mapping[str, tuple[float, ...]] = {
 
 SETTINGS: Mapping[str, tuple[tuple[Settings, ...], ...]] = {
     "breast-cancer": (
-        (Settings(100, 0.5), Settings(50, 20), Settings(50, 10), Settings(50, 10)),
-        (Settings(100, 0.5), Settings(50, 20), Settings(50, 10), Settings(50, 10)),
+        (Settings(100, 0.5), Settings(50, 10), Settings(25, 50), Settings(25, 20)),
+        (Settings(100, 0.5), Settings(25, 5), Settings(25, 10), Settings(25, 5)),
     ),
     "digits": (
-        (Settings(400, 50), Settings(200, 100), Settings(100, 100), Settings(50, 100)),
-        (Settings(400, 50), Settings(200, 100), Settings(100, 100), Settings(50, 100)),
+        (Settings(400, 50), Settings(200, 100), Settings(100, 100), Settings(25, 100)),
+        (Settings(400, 10), Settings(100, 200), Settings(200, 50), Settings(50, 50)),
     ),
     "mnist-pixels": ((Settings(400, 50), Settings(200, 200), Settings(200, 100), Settings(100, 100)),),
     "mnist-hog": ((Settings(400, 50), Settings(200, 200), Settings(100, 200), Settings(100, 100)),),

@@ -86,6 +86,7 @@ class Problem:
         tuning: (n,) rows that settings are chosen on; two halves, or one part beside a fixed test.
         test: (n,) rows that are always the test; None draws them for each seed from outside the half.
         centre: take off the columns' means, which is paid for.
+        bias: has the model one? Its gradient would take half of the clip from rows of norm 1.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Problem:
     tuning: tuple[Flags, ...]
     test: Flags | None = None
     centre: bool = False
+    bias: bool = False
 
     def split(self, half: int, seed: int) -> Split:
         """What a seed trains on, and is tested on with the settings that were chosen on a half."""
@@ -124,7 +126,7 @@ def breast_cancer() -> Problem:
     low, high = RANGES.T
     inputs = np.clip((2 * values - low - high) / (high - low), -1.0, 1.0)
     labels = labels.astype(np.int64)
-    return Problem("breast-cancer", inputs, labels, 2, "patient", _halves(labels), centre=True)
+    return Problem("breast-cancer", inputs, labels, 2, "patient", _halves(labels), centre=True, bias=True)
 
 
 def digits() -> Problem:

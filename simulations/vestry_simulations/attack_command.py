@@ -229,7 +229,7 @@ def _show(study: "StudySpec", result: "AuditResult") -> None:
         out.print("the claim is not refuted")
     else:
         out.print(
-            "[bold red]the claim is refuted[/]: the trainer lets more through than it says, or this is the one "
-            "audit in twenty that is wrong; run it again"
+            "[bold red]the claim is refuted[/]: the trainer lets more through than it says, or this is the "
+            "one audit in twenty that is wrong; run it again"
         )
     out.print("in simulation only: on patients' data this attack would have to be charged to the ledger")

@@ -75,12 +75,12 @@ def _show(costs: "list[StepCost]", noise: "NoiseCost") -> None:
         box=box.SIMPLE_HEAD,
     )
     table.add_column("model", no_wrap=True)
-    heads = ("parameters", "plain\nms", "ours", "hooks", "ghost")
-    for head in (*heads, "ours\n+ noise", "hooks\n+ noise", "ghost\n+ noise"):
+    heads = ("size", "plain\nms", "ours", "hooks", "ghost")
+    for head in (*heads, "ours\n+noise", "hooks\n+noise", "ghost\n+noise"):  # fits 80 columns
         table.add_column(head, justify="right", no_wrap=True)
     for cost in costs:
         table.add_row(
-            cost.model,
+            cost.model.replace("logistic regression", "logistic"),
             f"{cost.parameters:,}",
             f"{cost.plain_milliseconds:.2f}",
             _ratio(cost.ours_over_plain, MOST),
