@@ -129,7 +129,7 @@ def test_the_order_of_the_gradient_is_what_the_audit_relies_on() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PrivateSteps, "gradient", keep)
-        audit_trainer(plan, module, losses, inputs, targets, unit, canaries=120, seed=0, learning_rate=0.0)
+        canary_scores(plan, module, losses, inputs, targets, unit, canaries=120, seed=0, learning_rate=0.0)
     alone = PrivateSteps(
         module,
         losses,

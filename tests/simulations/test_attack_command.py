@@ -129,6 +129,7 @@ def test_the_command_prints_table_and_json(tmp_path: Path) -> None:
     assert 1.5 < plain["epsilon_claimed"] <= 2
     low, high = plain["interval"]
     assert low <= plain["epsilon_estimate"] <= high
+    (tmp_path / "s.toml").write_text(private_text().replace("epsilon = 3.0", "noise_multiplier = 4.0"))
     done = vestry("attack", "canary", tmp_path / "s.toml", "--canaries", 400)
     assert "epsilon claimed (PLD)" in done.stdout
     assert "refuted" in done.stdout
