@@ -235,6 +235,7 @@ class _Kernels:
             for name, layer in module.named_modules()
             if isinstance(layer, nn.Linear | nn.Conv2d) and _trained(layer)
         }
+        self._sizes = {layer: sum(p.numel() for p in _trained(layer)) for layer in self._layers}
 
     def clipped_sum(self, batch: UnitBatch, clip: float) -> ClippedSum:
         of = owners(batch.unit, batch.units)
@@ -254,15 +255,13 @@ class _Kernels:
                     norms += squared_norms(parts[layer], of)
             factors = clip_factors(norms, clip)
             zero = dropped(factors)
-            pieces: list[torch.Tensor] = []
-            for layer in self._layers:
+            total = norms.new_empty(sum(self._sizes.values()))
+            for layer, part in zip(self._sizes, torch.split(total, list(self._sizes.values())), strict=True):
                 if layer in parts:
-                    pieces += weighted_sum(parts[layer], factors, zero, of)
+                    weighted_sum(parts[layer], factors, zero, of, part)
                 else:
-                    pieces += [p.new_zeros(p.numel(), dtype=torch.float64) for p in _trained(layer)]
-        if len(pieces) == 1:
-            return ClippedSum(pieces[0], norms)
-        return ClippedSum(torch.cat([*pieces, norms[:0]]), norms)  # also of a network with nothing to train
+                    part.zero_()
+        return ClippedSum(total, norms)
 
     @contextmanager
     def _recorded(self, passes: "dict[nn.Module, _Pass]", records: int) -> Iterator[None]:

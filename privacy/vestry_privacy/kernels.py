@@ -163,19 +163,22 @@ def dropped(factors: torch.Tensor) -> torch.Tensor | None:
 
 
 def weighted_sum(
-    part: LayerFlow, factors: torch.Tensor, zero: torch.Tensor | None, of: Owners
-) -> list[torch.Tensor]:
-    """The sum over units of factor times gradient, float64: of the weight and of the bias, where trained.
+    part: LayerFlow, factors: torch.Tensor, zero: torch.Tensor | None, of: Owners, total: torch.Tensor
+) -> None:
+    """Write the sum over units of factor times gradient: of the weight and of the bias, where trained.
 
     Args:
         part: after :func:`squared_norms`.
         factors: (U,) float64.
         zero: from :func:`dropped`.
         of: the owners.
+        total: (k,) float64, written in place, so that no network's sum is copied once more.
     """
     if part.sums is not None:
         made = [part.products] if part.products is not None else []
-        return [weighted_products(p, factors, zero) for p in (*made, *([part.sums] if part.bias else []))]
+        each = (*made, *([part.sums] if part.bias else []))
+        torch.cat([weighted_products(products, factors, zero) for products in each], out=total)
+        return
     a, g = part.inputs, part.flow
     if zero is not None:
         rows = zero[of.unit].view(-1, 1, 1)
@@ -184,11 +187,9 @@ def weighted_sum(
     scaled = (g * of_record.view(-1, 1, 1)).flatten(0, 1)  # float64, as the factors are
     rows = a.flatten(0, 1).double()
     size = scaled.shape[1] * rows.shape[1]
-    whole = scaled.new_empty(size + (scaled.shape[1] if part.bias else 0))
-    torch.mm(scaled.T, rows, out=whole[:size].view(scaled.shape[1], rows.shape[1]))
+    torch.mm(scaled.T, rows, out=total[:size].view(scaled.shape[1], rows.shape[1]))
     if part.bias:
-        torch.sum(scaled, dim=0, out=whole[size:])
-    return [whole]
+        torch.sum(scaled, dim=0, out=total[size:])
 
 
 def row_squares(products: torch.Tensor) -> torch.Tensor:
