@@ -22,14 +22,14 @@ from vestry_privacy.plan import PrivacyPlan
 QUICK = Settings(steps=15, learning_rate=20.0)
 
 
-def toy(rows: int = 600, *, centre: bool = False) -> Problem:
+def toy(rows: int = 600, *, centre: bool = False, bias: bool = False) -> Problem:
     """Three classes in six columns in [-1, 1], easy to tell apart."""
     generator = np.random.default_rng(11)
     labels = generator.integers(0, 3, rows)
     means = 0.6 * np.eye(3, 6)[labels] - 0.3
     inputs = np.clip(means + generator.normal(0, 0.15, (rows, 6)), -1, 1)
     even = np.arange(rows) % 2 == 0
-    return Problem("toy", inputs, labels.astype(np.int64), 3, "patient", (even, ~even), centre=centre)
+    return Problem("toy", inputs, labels.astype(np.int64), 3, "patient", (even, ~even), None, centre, bias)
 
 
 def exact_delta(plan: PrivacyPlan, epsilon: float) -> float:
@@ -68,7 +68,7 @@ def test_fewer_rows_get_the_same_noise_on_a_mean() -> None:
 
 @pytest.mark.parametrize("centre", [False, True])
 def test_private_run_learns(centre: bool) -> None:
-    problem = toy(centre=centre)
+    problem = toy(centre=centre, bias=centre)
     split = problem.split(0, 1)
     plan = study_plan(problem, QUICK, len(split.train), 8.0)
     threads = torch.get_num_threads()
@@ -77,8 +77,9 @@ def test_private_run_learns(centre: bool) -> None:
 
 
 @pytest.mark.parametrize("centre", [False, True])
-def test_run_without_privacy_learns(centre: bool) -> None:
-    problem = toy(centre=centre)
+@pytest.mark.parametrize("bias", [False, True])
+def test_run_without_privacy_learns(centre: bool, bias: bool) -> None:
+    problem = toy(centre=centre, bias=bias)
     assert without_privacy(problem, problem.split(0, 1), replace(QUICK, learning_rate=3.0)) > 0.95
 
 

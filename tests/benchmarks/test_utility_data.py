@@ -82,6 +82,7 @@ def test_measurements_lie_in_their_declared_ranges(problems: Mapping[str, Proble
     assert (RANGES[:, 0] < RANGES[:, 1]).all()
     assert np.abs(problems["breast-cancer"].inputs).max() == 1.0
     assert problems["breast-cancer"].unit == "patient"
+    assert problems["breast-cancer"].centre
 
 
 def test_images_have_norm_1_and_no_statistic_of_others(problems: Mapping[str, Problem]) -> None:
@@ -89,6 +90,7 @@ def test_images_have_norm_1_and_no_statistic_of_others(problems: Mapping[str, Pr
         problem = problems[name]
         np.testing.assert_allclose(np.linalg.norm(problem.inputs, axis=1), 1.0)
         assert not problem.centre
+        assert not problem.bias
         assert problem.unit == "record"
 
 
