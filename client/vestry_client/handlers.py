@@ -1,7 +1,7 @@
 """Order in, reply out: the same gates in simulation and in production.
 
     VestryError
-    └── (PolicyRefusal, LedgerError, DataError, StudyError ...)   become a Refusal with their message
+    └── (PolicyRefusal, LedgerError, ProtocolAbort, DataError ...)   become a Refusal with their message
 
 Any other exception becomes a Refusal with a class name and a reference number; its text, which might hold
 a patient's value, stays in the site's own log.
@@ -10,32 +10,29 @@ a patient's value, stays in the site's own log.
 import logging
 import secrets
 
-from vestry_client.datasets import SiteData
-from vestry_client.evaluate import evaluate_locally
+from vestry_client.plain_orders import plain_reply
 from vestry_client.policy import PolicyRefusal
 from vestry_client.private_orders import private_reply
 from vestry_client.replies import ReplyError
-from vestry_client.site import Bench, Site, make_bench, preprocessing_of
-from vestry_client.train import TrainingDiverged, train_locally
+from vestry_client.secure_orders import check_asked, secure_reply, secure_step
+from vestry_client.site import Site, make_bench
+from vestry_client.train import TrainingDiverged
 from vestry_privacy.dpsgd import UnitError
 from vestry_privacy.errors import VestryError
 from vestry_privacy.gradients import CoupledRecords, UnsupportedLayer
 from vestry_privacy.ledger_errors import LedgerError
 from vestry_privacy.plan import PlanError
+from vestry_privacy.secagg.errors import JournalError, ProtocolAbort
 from vestry_strategies.orders import (
     DescribeOrder,
     DescribeReply,
-    EvaluateReply,
     FinishOrder,
     FinishReply,
     Order,
     Refusal,
     RefusalCode,
     Reply,
-    StatisticsOrder,
-    StatisticsReply,
-    TrainOrder,
-    TrainReply,
+    SecureOrder,
 )
 from vestry_strategies.rows import DataError
 from vestry_strategies.study import StudyError, study_from_json
@@ -60,7 +57,7 @@ def handle(site: Site, order: Order) -> Reply:
         return _reply(site, order)
     except VestryError as error:
         code = _code(error)
-        if code in {"policy", "ledger", "data", "internal"}:
+        if code in {"policy", "ledger", "data", "secure", "internal"}:
             _log.warning("refused: %s", error)
         return Refusal(site.name, code, _told(site, order, error))
     except Exception as error:  # noqa: BLE001  a site answers whatever happens; the text stays here
@@ -77,6 +74,8 @@ def _code(error: VestryError) -> RefusalCode:
         return "ledger"
     if isinstance(error, DataError):
         return "data"
+    if isinstance(error, ProtocolAbort):
+        return "secure"
     if isinstance(error, TrainingDiverged):
         return "diverged"
     of_study = StudyError | PlanError | UnsupportedLayer | CoupledRecords
@@ -93,6 +92,8 @@ def _told(site: Site, order: Order, error: VestryError) -> str:
     if isinstance(error, LedgerError):
         rule = f" ({type(error).__name__})" if level == "rule" else ""
         return f"refused by the site's privacy ledger{rule}"
+    if isinstance(error, JournalError):
+        return "this site's journal of secure sums cannot be used; its own log says why"
     if isinstance(error, DataError | UnitError) and _is_private(order):
         return "the site's data cannot be used; its own log says why"
     return str(error)
@@ -115,38 +116,14 @@ def _reply(site: Site, order: Order) -> Reply:
         return _finish(site, order)
     bench = make_bench(order.study, site.policy.allowed_plugins)
     site.policy.check_study(bench.study)
+    if isinstance(order, SecureOrder):
+        return secure_step(site, bench, order)
+    check_asked(bench, order)
+    if order.secure:
+        return secure_reply(site, bench, order)
     if bench.study.privacy is not None:
         return private_reply(site, bench, order)
-    data = site.data(bench)
-    if isinstance(order, StatisticsOrder):
-        sums = bench.task.features.statistics(bench.study, data.train)
-        return StatisticsReply(site.name, sums)
-    if isinstance(order, TrainOrder):
-        return _train(site, bench, data, order)
-    preprocessing = preprocessing_of(bench, data, order.preprocessing)
-    examples = data.examples(bench.study, bench.task, preprocessing, holdout=True)
-    sums = evaluate_locally(bench.study, bench.task, bench.flat, examples, order.model, preprocessing)
-    return EvaluateReply(site.name, order.round, sums)
-
-
-def _train(site: Site, bench: Bench, data: SiteData, order: TrainOrder) -> TrainReply:
-    study, states = bench.study, site.own_states(bench.digest)
-    preprocessing = preprocessing_of(bench, data, order.preprocessing)
-    result = train_locally(
-        study,
-        bench.task,
-        bench.strategy,
-        bench.flat,
-        site.name,
-        order.round,
-        data.examples(study, bench.task, preprocessing),
-        order.model,
-        order.shared,
-        states.before(order.round),
-    )
-    states.keep(order.round, order.finished, result.state)
-    weight = float(len(data.train)) if study.aggregation.weighting == "examples" else 1.0
-    return TrainReply(site.name, order.round, result.update, weight, result.loss, result.steps)
+    return plain_reply(site, bench, order)
 
 
 def _finish(site: Site, order: FinishOrder) -> FinishReply:

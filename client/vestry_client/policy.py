@@ -22,6 +22,9 @@ __all__ = ["PolicyRefusal", "SitePolicy", "Told", "check_privacy"]
 Told = Literal["nothing", "rule", "full"]
 """What a refusal may tell the coordinator."""
 
+_LEAST_SUM = 3
+"""No secure sum has fewer sites, whatever a study says: ``MIN_SITES`` of a plan, without loading numpy."""
+
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", text):
@@ -82,6 +85,30 @@ class SitePolicy(BaseModel):
     min_cohort: int = Field(
         default=5, ge=3, description="Fewest sites among whose updates this site's own is hidden."
     )
+    roster_change: int = Field(
+        default=2,
+        ge=1,
+        description="A roster is an earlier one on the data set, or differs from each by this many sites.",
+    )
+    max_colluding_sites: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "So many sites may help a malicious coordinator; a drawn cohort must withstand them. "
+            "Default: the study's whole roster only."
+        ),
+    )
+    max_repeats: int = Field(
+        default=3,
+        ge=0,
+        description=(
+            "How often a failed round may be repeated with the same model; rounds beyond the study's number."
+        ),
+    )
+    allow_repeats_without_privacy: bool = Field(
+        default=False,
+        description="May a failed round be repeated with the same model without local differential privacy?",
+    )
     min_examples: int = Field(
         default=10, ge=1, description="Fewer training examples take no part in a study."
     )
@@ -140,8 +167,10 @@ class SitePolicy(BaseModel):
             raise PolicyRefusal("allowed_purposes", study.study.purpose, list(purposes))
         if self.max_rounds is not None and study.training.rounds > self.max_rounds:
             raise PolicyRefusal("max_rounds", study.training.rounds, self.max_rounds)
-        if study.aggregation.secure and study.aggregation.min_sites < self.min_cohort:
-            raise PolicyRefusal("min_cohort", f"min_sites = {study.aggregation.min_sites}", self.min_cohort)
+        least = max(study.aggregation.min_sites, _LEAST_SUM)
+        if study.aggregation.secure and least < self.min_cohort:
+            asked = f"min_sites = {study.aggregation.min_sites}"
+            raise PolicyRefusal("min_cohort", asked, self.min_cohort)
 
     def check_examples(self, examples: int) -> None:
         """Refuse to take part with too few training examples.

@@ -26,7 +26,7 @@ from vestry_privacy.noise import NoiseSource, SecureStream, SimulationStream, ad
 from vestry_privacy.plan import Partition, PrivacyPlan
 from vestry_privacy.release import noised_sum, person_vectors
 from vestry_strategies.bounded import BoundedSums
-from vestry_strategies.orders import EvaluateOrder, StatisticsOrder, TrainOrder
+from vestry_strategies.orders import EvaluateOrder, MaskedReply, StatisticsOrder, TrainOrder
 from vestry_strategies.parameters import Vector, model_hash
 from vestry_strategies.private_plan import site_level_plan, study_plan
 from vestry_strategies.rows import Indexes
@@ -216,11 +216,17 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
     _refuse_older(private, kind, release)
     (charged,) = private.rules.charged([release.event])
     reservation = private.ledger.reserve(
-        private.digest, release.partition, release.purpose, release.round, charged, release.order
+        private.digest,
+        release.partition,
+        release.purpose,
+        release.round,
+        charged,
+        release.order,
+        repeat=_times(private, kind, release),
     )
     try:
         reply = compute()
-        digest = private.replies.keep(release.order, reply)
+        digest = private.replies.keep(release.order, reply, _purpose(kind, release))
     except Exception:
         private.ledger.commit(reservation, charged.count, model_hash=release.model)
         raise
@@ -228,12 +234,22 @@ def pay(private: PrivateStudy, kind: type[Reply], release: Release, compute: Cal
     return reply
 
 
+def _times(private: PrivateStudy, kind: type[object], release: Release) -> int:
+    """How often a masked round was charged before: each sum is a new release. A clear one is charged once."""
+    answer = private.ledger.answered(private.digest, release.purpose, release.round)
+    return answer.committed if answer is not None and kind is MaskedReply else 0
+
+
+def _purpose(kind: type[object], release: Release) -> str:
+    return f"-{release.purpose}" if kind is MaskedReply else ""
+
+
 def _kept_reply(private: PrivateStudy, kind: type[Reply], release: Release) -> Reply | None:
     """The reply that was paid for; what the ledger knows nothing of is not looked for, and not sent."""
     answer = private.ledger.answered(private.digest, release.purpose, release.round)
     if answer is None or answer.order_hash != release.order:
         return None
-    kept = private.replies.find(kind, release.order)
+    kept = private.replies.find(kind, release.order, _purpose(kind, release))
     if kept is None or not isinstance(kept.reply, kind):
         return None
     if answer.state == "commit" and answer.reply_hash != kept.digest:
@@ -244,7 +260,7 @@ def _kept_reply(private: PrivateStudy, kind: type[Reply], release: Release) -> R
 def _refuse_older(private: PrivateStudy, kind: type[Reply], release: Release) -> None:
     """Rounds only go on: a reply that was sent after a crash is in no commit, and is not kept for ever."""
     try:
-        newest = private.replies.newest(kind)
+        newest = private.replies.newest(kind, _purpose(kind, release))
     except ReplyError:
         return  # of another round; of this one the ledger has an answer, or there was none
     if newest is not None and getattr(newest.reply, "round", 0) > release.round:
@@ -293,12 +309,18 @@ def bound_update(private: PrivateStudy, update: Vector, round_number: int) -> Ve
 
 
 def order_hash(digest: str, order: StatisticsOrder | TrainOrder | EvaluateOrder) -> str:
-    """Hash of everything in an order that decides its answer."""
+    """Hash of everything in an order that decides its answer.
+
+    Of a masked answer the sum's plan is part: a failed sum that is repeated is another order, which is
+    computed, noised and charged afresh.
+    """
     plain: list[object] = [type(order).__name__, digest]
     if isinstance(order, TrainOrder | EvaluateOrder):
         plain += [order.round, model_hash(order.model), _hashes(order.preprocessing)]
     if isinstance(order, TrainOrder):
         plain.append(_hashes(order.shared))
+    if order.secure:
+        plain.append(order.secure)
     return canonical_hash("vestry-order/1", plain)
 
 

@@ -4,7 +4,9 @@ An order is checked against the study before anything is charged, and by what is
 array of the coordinator's happens to fit the number of rows must not show.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ import torch
 from vestry_client.datasets import SiteData
 from vestry_client.evaluate import bounds_of, evaluate_bounded, predict
 from vestry_client.private import PrivateStudy, Release, bound_update, order_hash, pay, release_sums
+from vestry_client.replies import ClearReply, PaidReply
 from vestry_client.site import Bench, Site, preprocessing_of
 from vestry_client.train import LocalResult, PersonRecords, TrainingDiverged, train_locally
 from vestry_privacy.coupling import RecordShape, check_coupling
@@ -20,6 +23,7 @@ from vestry_privacy.ledger_state import PARTITIONS
 from vestry_strategies.orders import (
     EvaluateOrder,
     EvaluateReply,
+    MaskedReply,
     StatisticsOrder,
     StatisticsReply,
     TrainOrder,
@@ -32,13 +36,34 @@ from vestry_strategies.study import StudyMismatch
 from vestry_strategies.sums import Arrays
 from vestry_strategies.task import Design, Examples
 
-__all__ = ["private_reply"]
+__all__ = ["PrivateOrder", "Seal", "check_place", "private_reply", "usable_data"]
+
+PrivateOrder = StatisticsOrder | TrainOrder | EvaluateOrder
+"""Orders whose answers depend on data."""
+
+Reply = TypeVar("Reply", StatisticsReply, TrainReply, EvaluateReply)
 
 
-def private_reply(
-    site: Site, bench: Bench, order: StatisticsOrder | TrainOrder | EvaluateOrder
-) -> StatisticsReply | TrainReply | EvaluateReply:
+Seal = Callable[[ClearReply], MaskedReply]
+"""Masks a reply for a secure sum; between the reservation that pays for it and its commit."""
+
+
+@overload
+def private_reply(site: Site, bench: Bench, order: PrivateOrder) -> ClearReply: ...
+
+
+@overload
+def private_reply(site: Site, bench: Bench, order: PrivateOrder, seal: Seal) -> MaskedReply: ...
+
+
+def private_reply(site: Site, bench: Bench, order: PrivateOrder, seal: Seal | None = None) -> PaidReply:
     """Answer an order of a study with [privacy].
+
+    Args:
+        site: this site.
+        bench: the study.
+        order: what is asked.
+        seal: where the answer goes into a secure sum.
 
     Raises:
         VestryError: of policy, plan, ledger, data or training.
@@ -46,19 +71,31 @@ def private_reply(
     Guarantees:
         Nothing that depends on data leaves without a reservation in the ledger that was durable before.
     """
-    _check_place(bench, order)
+    check_place(bench, order)
     private = site.private(bench)
-    data = _data(site, bench, private)
+    data = usable_data(site, bench, private)
     if not isinstance(order, StatisticsOrder):
         _check_arrays(bench, data.train, order.preprocessing)
     if isinstance(order, StatisticsOrder):
-        return _statistics(site, bench, private, data, order)
+        return _statistics(site, bench, private, data, order, seal)
     if isinstance(order, TrainOrder):
-        return _train(site, bench, private, data, order)
-    return _evaluate(site, bench, private, data, order)
+        return _train(site, bench, private, data, order, seal)
+    return _evaluate(site, bench, private, data, order, seal)
 
 
-def _data(site: Site, bench: Bench, private: PrivateStudy) -> SiteData:
+def _paid(
+    private: PrivateStudy,
+    kind: type[Reply],
+    release: Release,
+    compute: Callable[[], Reply],
+    seal: Seal | None,
+) -> Reply | MaskedReply:
+    if seal is None:
+        return pay(private, kind, release, compute)
+    return pay(private, MaskedReply, release, lambda: seal(compute()))
+
+
+def usable_data(site: Site, bench: Bench, private: PrivateStudy) -> SiteData:
     """The rows; a site that cannot use them does not keep the budget that it holds for nothing."""
     try:
         return site.data(bench)
@@ -69,7 +106,7 @@ def _data(site: Site, bench: Bench, private: PrivateStudy) -> SiteData:
         raise
 
 
-def _check_place(bench: Bench, order: StatisticsOrder | TrainOrder | EvaluateOrder) -> None:
+def check_place(bench: Bench, order: PrivateOrder) -> None:
     """Refuse an order that is no part of the study, before it is charged.
 
     Raises:
@@ -129,10 +166,16 @@ def _made_up(bench: Bench, design: Design, preprocessing: Arrays, rows: int) -> 
 
 
 def _statistics(
-    site: Site, bench: Bench, private: PrivateStudy, data: SiteData, order: StatisticsOrder
-) -> StatisticsReply:
+    site: Site,
+    bench: Bench,
+    private: PrivateStudy,
+    data: SiteData,
+    order: StatisticsOrder,
+    seal: Seal | None,
+) -> StatisticsReply | MaskedReply:
     if private.plan.unit == "site" or not releases_statistics(bench.study):
-        return StatisticsReply(site.name, {}, private.guarantee)
+        nothing = StatisticsReply(site.name, {}, private.guarantee)
+        return nothing if seal is None else seal(nothing)
     make = bench.task.features.bounded_statistics
     if make is None:
         raise VestryError(
@@ -147,10 +190,17 @@ def _statistics(
 
     event = private.plan.release_event("statistics")
     release = Release("statistics", "train", 0, event, order_hash(bench.digest, order))
-    return pay(private, StatisticsReply, release, compute)
+    return _paid(private, StatisticsReply, release, compute, seal)
 
 
-def _train(site: Site, bench: Bench, private: PrivateStudy, data: SiteData, order: TrainOrder) -> TrainReply:
+def _train(
+    site: Site,
+    bench: Bench,
+    private: PrivateStudy,
+    data: SiteData,
+    order: TrainOrder,
+    seal: Seal | None,
+) -> TrainReply | MaskedReply:
     steps = 1 if private.plan.unit == "site" else bench.study.training.local_steps or 1
     release = Release(
         "train",
@@ -167,7 +217,7 @@ def _train(site: Site, bench: Bench, private: PrivateStudy, data: SiteData, orde
         spent = tuple(event.model_dump_json() for event in private.ledger.spent(bench.digest, "train"))
         return TrainReply(site.name, order.round, update, private.weight, None, steps, spent)
 
-    return pay(private, TrainReply, release, compute)
+    return _paid(private, TrainReply, release, compute, seal)
 
 
 def _local_steps(
@@ -206,12 +256,18 @@ def _local_steps(
 
 
 def _evaluate(
-    site: Site, bench: Bench, private: PrivateStudy, data: SiteData, order: EvaluateOrder
-) -> EvaluateReply:
+    site: Site,
+    bench: Bench,
+    private: PrivateStudy,
+    data: SiteData,
+    order: EvaluateOrder,
+    seal: Seal | None,
+) -> EvaluateReply | MaskedReply:
     study = bench.study
     names = study.privacy.metrics if study.privacy is not None else ()
     if not names:
-        return EvaluateReply(site.name, order.round, {})
+        nothing = EvaluateReply(site.name, order.round, {})
+        return nothing if seal is None else seal(nothing)
     bounds_of(bench.task)
 
     def compute() -> EvaluateReply:
@@ -231,4 +287,4 @@ def _evaluate(
         order_hash(bench.digest, order),
         model_hash(order.model),
     )
-    return pay(private, EvaluateReply, release, compute)
+    return _paid(private, EvaluateReply, release, compute, seal)

@@ -18,12 +18,16 @@ import numpy as np
 from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.errors import VestryError
 from vestry_strategies.files import write_atomically
-from vestry_strategies.orders import EvaluateReply, StatisticsReply, TrainReply
+from vestry_strategies.orders import EvaluateReply, MaskedReply, StatisticsReply, TrainReply
 
-__all__ = ["KeptReply", "PaidReply", "Replies", "ReplyError"]
+__all__ = ["ClearReply", "KeptReply", "PaidReply", "Replies", "ReplyError"]
 
-PaidReply = StatisticsReply | TrainReply | EvaluateReply
-_KINDS = {kind.__name__: kind for kind in (StatisticsReply, TrainReply, EvaluateReply)}
+ClearReply = StatisticsReply | TrainReply | EvaluateReply
+"""What a site has computed, as it leaves where the study does not aggregate securely."""
+
+PaidReply = ClearReply | MaskedReply
+_KINDS = {kind.__name__: kind for kind in (StatisticsReply, TrainReply, EvaluateReply, MaskedReply)}
+_VECTORS = frozenset({"update", "vector"})
 _VERSION = 1
 _DIGITS = 64
 
@@ -58,8 +62,13 @@ class Replies:
         self._folder = folder
         self._memory: dict[str, bytes] = {}
 
-    def keep(self, order_hash: str, reply: PaidReply) -> str:
-        """Keep a reply in place of the older one of its kind, durably.
+    def keep(self, order_hash: str, reply: PaidReply, purpose: str = "") -> str:
+        """Keep a reply in place of the older one of its kind and purpose, durably.
+
+        Args:
+            order_hash: of the order that it answers.
+            reply: what is to be kept.
+            purpose: tells masked replies apart, whose kind does not say what they are of.
 
         Returns:
             Its digest, for the ledger.
@@ -67,7 +76,7 @@ class Replies:
         Raises:
             ReplyError: the disk refuses; the older reply is as it was.
         """
-        kind = type(reply).__name__
+        kind = type(reply).__name__ + purpose
         content = _encode(order_hash, reply)
         if self._folder is None:
             self._memory[kind] = _digest(content).encode() + content
@@ -81,22 +90,22 @@ class Replies:
             ) from None
         return _digest(content)
 
-    def find(self, kind: type[object], order_hash: str) -> KeptReply | None:
+    def find(self, kind: type[object], order_hash: str, purpose: str = "") -> KeptReply | None:
         """The kept reply to an order; None where another one is kept, or none.
 
         Raises:
             ReplyError: the file is damaged.
         """
-        kept = self.newest(kind)
+        kept = self.newest(kind, purpose)
         return kept if kept is not None and kept.order_hash == order_hash else None
 
-    def newest(self, kind: type[object]) -> KeptReply | None:
-        """The kept reply of a kind; None where none is.
+    def newest(self, kind: type[object], purpose: str = "") -> KeptReply | None:
+        """The kept reply of a kind and purpose; None where none is.
 
         Raises:
             ReplyError: the file is damaged.
         """
-        content = self._read(kind.__name__)
+        content = self._read(kind.__name__ + purpose)
         return None if content is None else _decode(content[:_DIGITS], content[_DIGITS:])
 
     def _read(self, kind: str) -> bytes | None:
@@ -121,8 +130,10 @@ def _encode(order_hash: str, reply: PaidReply) -> bytes:
     tensors: dict[str, Any] = {}
     for item in dataclasses.fields(reply):
         value = getattr(reply, item.name)
-        if item.name == "update":
-            tensors["update"] = np.asarray(value, order="C")
+        if item.name in _VECTORS:
+            tensors[item.name] = np.asarray(value, order="C")
+        elif isinstance(value, bytes):
+            plain[item.name] = value.hex()
         elif item.name == "sums":
             tensors.update({f"sums/{name}": np.asarray(array, order="C") for name, array in value.items()})
             plain["sums"] = list(value)  # safetensors keep no order
@@ -150,8 +161,9 @@ def _decode(digest: bytes, content: bytes) -> KeptReply:
         ) from None
     if "spent" in plain:
         plain["spent"] = tuple(plain["spent"])
-    if "update" in tensors:
-        plain["update"] = tensors["update"]
-    else:
+    if "header" in plain:
+        plain["header"] = bytes.fromhex(plain["header"])
+    if "sums" in plain:
         plain["sums"] = {name: tensors[f"sums/{name}"] for name in plain["sums"]}
+    plain.update({name: tensors[name] for name in _VECTORS & tensors.keys()})
     return KeptReply(order_hash, kind(**plain), _digest(content))

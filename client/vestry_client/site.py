@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from vestry_strategies.support import check_supported
 from vestry_strategies.task import Task
 from vestry_strategies.tasks.registry import find_task
 
+if TYPE_CHECKING:
+    from vestry_client.secure import SecureSeat
+
 __all__ = ["Bench", "Site", "make_bench", "preprocessing_of"]
 
 
@@ -43,6 +47,7 @@ class Site:
             another one a person would change sides in the middle of a study. Without one no study with
             [privacy] is let in.
         replies: gives the place of paid replies in a study, by the study's hash.
+        secure: this site's seat in secure sums; without one no study that aggregates securely is let in.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Site:
     ledger: Ledger | None = None
     secret: bytes = field(default=b"", repr=False)
     replies: Callable[[str], Replies] = lambda study_hash: Replies()
+    secure: "SecureSeat | None" = None
     _data: dict[str, SiteData] = field(default_factory=dict, repr=False)
     _states: dict[str, SiteStates] = field(default_factory=dict)
     _private: dict[str, PrivateStudy] = field(default_factory=dict)
@@ -128,6 +134,8 @@ class Site:
         """Drop what is kept in memory of a study that is over."""
         for kept in (self._data, self._states, self._private):
             kept.pop(digest, None)
+        if self.secure is not None:
+            self.secure.forget(bytes.fromhex(digest))
 
 
 def _without_rows(data: SiteData) -> SiteData:

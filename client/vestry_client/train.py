@@ -4,6 +4,7 @@ VestryError
 └── TrainingDiverged    a loss or a weight is not finite
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ from vestry_strategies.sums import Arrays
 from vestry_strategies.task import Examples, Task
 
 __all__ = ["LocalResult", "PersonRecords", "TrainingDiverged", "choose_device", "train_locally"]
+
+_log = logging.getLogger("vestry.site")
 
 _STRATEGY, _OPTIMIZER = "strategy/", "optimizer/"
 _PHYSICAL_BATCH = 1024  # records in one forward pass; bounds memory, has no influence on the result
@@ -133,6 +136,8 @@ def train_locally(
         moved[flat.layout.trainable :] = 0.0  # a layer's own averages over the data have no noise
     update = np.concatenate([moved, end.extra])
     if not np.isfinite(loss or 0.0) or not np.isfinite(update).all():
+        if private is None:
+            _log.warning("round %d: not finite after training: %s", round_number, _broken(flat, update))
         raise TrainingDiverged(
             f"the loss or the model is not finite in round {round_number}; lower training.learning_rate "
             f"(now {rate:g}), and check that task.standardise is not 'none'"
@@ -141,6 +146,16 @@ def train_locally(
     if keep:
         kept.update({_OPTIMIZER + name: array for name, array in optimizer.state().items()})
     return LocalResult(update, loss, steps, kept)
+
+
+def _broken(flat: FlatModel, update: Vector) -> str:
+    """Which tensors are not finite; for the site's own log."""
+    size = flat.layout.size
+    named = flat.layout.split(update[:size])
+    broken = [f"tensor '{name}'" for name, values in named.items() if not np.isfinite(values).all()]
+    if not np.isfinite(update[size:]).all():
+        broken.append("the strategy's extra values")
+    return ", ".join(broken) or "the loss"
 
 
 def _steps(

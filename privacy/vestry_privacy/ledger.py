@@ -15,10 +15,9 @@ the database and the head together.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from vestry_privacy.accounting import AccountantName, Event
 from vestry_privacy.budget import Budget, events_of
@@ -43,7 +42,7 @@ from vestry_privacy.ledger_errors import LedgerError, ReservationError, RoundOpe
 from vestry_privacy.ledger_file import Head, LedgerFile, default_head
 from vestry_privacy.ledger_identifiers import checked, refuse_same_file, store_tags
 from vestry_privacy.ledger_lock import OwnerMark
-from vestry_privacy.ledger_report import LedgerReport, build_report
+from vestry_privacy.ledger_report import Answer, LedgerReport, answer_of, build_report
 from vestry_privacy.ledger_rules import (
     allow_hold,
     allow_population,
@@ -58,21 +57,6 @@ from vestry_privacy.plan import Partition
 from vestry_privacy.population import Guarantee, Population
 
 __all__ = ["Answer", "Budget", "Ledger", "LedgerError", "Population", "StudyRef"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a round.
-
-    Attributes:
-        order_hash: of the order it answers.
-        reply_hash: of the reply; empty until committed.
-        state: ``reserve`` while a process is on it.
-    """
-
-    order_hash: str
-    reply_hash: str
-    state: Literal["commit", "spent-by-crash", "reserve"]
 
 
 class Ledger:
@@ -258,15 +242,27 @@ class Ledger:
         round: int,  # noqa: A002 - the field's word, as in the entry
         event: Event,
         order_hash: str,
+        *,
+        repeat: int = 0,
     ) -> int:
         """Charge a round in full, on the disk, before anything is computed from data.
+
+        Args:
+            study_hash: of a study that is held.
+            partition: whose persons are looked at.
+            purpose: what for.
+            round: of the order.
+            event: what it does to a person.
+            order_hash: of the order.
+            repeat: how often the round was committed before (``Answer.committed``), to charge it once more
+                because its secure sum failed; 0 refuses a round that was committed.
 
         Returns:
             The reservation, for :meth:`commit` or :meth:`void` of this handle.
 
         Raises:
             NotHeld: no hold, or an event that is no part of it.
-            DuplicateRound: the round was committed.
+            DuplicateRound: the round was committed, and not so often as ``repeat`` says.
             RoundOpen: a running process is on it.
             BudgetExceeded: no room for a repetition.
         """
@@ -278,6 +274,7 @@ class Ledger:
             "event": event,
             "order_hash": order_hash,
             "owner": self._owner(),
+            "repeat": repeat or None,
         }
         with self._chain.reading(whole=True) as state, suppress(RoundOpen):  # may be a dead process's
             allow_reserve(state, self._chain.draft(Reserve, **fields))
@@ -360,11 +357,7 @@ class Ledger:
     def answered(self, study_hash: str, purpose: Purpose, round: int) -> Answer | None:  # noqa: A002
         """What became of a round; None where it was never begun, or voided."""
         with self._chain.reading() as state:
-            study = state.studies.get(study_hash)
-            for found in reversed(study.attempts(purpose, round) if study else []):
-                if found.state != "void":
-                    return Answer(found.entry.order_hash, found.reply_hash, found.state)
-        return None
+            return answer_of(state.studies.get(study_hash), purpose, round)
 
     def spent(self, study_hash: str, partition: Partition) -> tuple[Event, ...]:
         """What a study is charged for a partition: commits, crashes and open reservations."""

@@ -153,7 +153,11 @@ class Hold(_Entry):
 
 
 class Reserve(_Entry):
-    """One round, before anything is computed from data."""
+    """One round, before anything is computed from data.
+
+    ``repeat``: how often it was committed before, where it is charged once more because its secure sum
+    failed; left out of the bytes of an ordinary round, as before there were any.
+    """
 
     kind: Literal["reserve"] = "reserve"
     study: str
@@ -163,6 +167,7 @@ class Reserve(_Entry):
     event: Event
     order_hash: str
     owner: str
+    repeat: int | None = Field(default=None, ge=1)
 
 
 class Commit(_Entry):
@@ -336,7 +341,10 @@ def _signed(hashed: str) -> bytes:
 
 
 def _encode(entry: Entry) -> str:
-    return json.dumps(entry.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    plain = entry.model_dump(mode="json")
+    if isinstance(entry, Reserve) and entry.repeat is None:
+        del plain["repeat"]  # an ordinary round has the bytes that it had before there was such a field
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _row(columns: Sequence[Any], place: int) -> Row:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from vestry_privacy.accounting import AccountantName, AccountingError, Adjacency, Event, epsilon
 from vestry_privacy.budget import Budget, count_events, divergence, events_of
@@ -18,10 +18,37 @@ from vestry_privacy.ledger_state import PARTITIONS, LedgerState, StudyState, day
 from vestry_privacy.plan import Partition
 from vestry_privacy.population import Guarantee, Population
 
-__all__ = ["LedgerReport", "PopulationReport", "StudyReport", "build_report"]
+__all__ = ["Answer", "LedgerReport", "PopulationReport", "StudyReport", "answer_of", "build_report"]
 
 Epsilons = Mapping[AccountantName, float | None]
 """Accountant -> epsilon; None where it cannot handle an event."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a round.
+
+    Attributes:
+        order_hash: of the order it answers.
+        reply_hash: of the reply; empty until committed.
+        state: ``reserve`` while a process is on it.
+        committed: how often it was committed: more than once where its secure sums failed.
+    """
+
+    order_hash: str
+    reply_hash: str
+    state: Literal["commit", "spent-by-crash", "reserve"]
+    committed: int = 0
+
+
+def answer_of(study: StudyState | None, purpose: str, number: int) -> Answer | None:
+    """What became of a study's round; None where it was never begun, or voided."""
+    attempts = study.attempts(purpose, number) if study else []
+    committed = sum(found.state == "commit" for found in attempts)
+    for found in reversed(attempts):
+        if found.state != "void":
+            return Answer(found.entry.order_hash, found.reply_hash, found.state, committed)
+    return None
 
 
 @dataclass(frozen=True)

@@ -218,8 +218,11 @@ def allow_reserve(state: LedgerState, reserve: Reserve) -> None:
 
 def _refuse_second(study: StudyState, reserve: Reserve) -> None:
     said = f"study {reserve.study[:12]}, {reserve.purpose}, round {reserve.round}"
-    for earlier in study.attempts(reserve.purpose, reserve.round):
-        if earlier.state == "commit":
+    attempts = study.attempts(reserve.purpose, reserve.round)
+    committed = sum(earlier.state == "commit" for earlier in attempts)
+    announced = reserve.repeat is not None and reserve.repeat == committed
+    for earlier in attempts:
+        if earlier.state == "commit" and not announced:
             raise DuplicateRound(
                 f"{said}: was answered already and is charged once",
                 earlier.entry.order_hash,

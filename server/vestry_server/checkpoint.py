@@ -28,7 +28,8 @@ from vestry_strategies.sums import Arrays
 
 __all__ = ["CHECKPOINT_VERSION", "CheckpointError", "RunState", "load_latest", "save_checkpoint"]
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+_READABLE = (1, CHECKPOINT_VERSION)  # version 1 knows no secure sums
 _KEPT = 3
 _HISTORY = "history.jsonl"
 _log = logging.getLogger("vestry.checkpoint")
@@ -56,6 +57,8 @@ class RunState:
         stop_wait: evaluations since then.
         stopped: why the run ended early, or "".
         history: of all finished rounds.
+        sequence: of the run's last secure sum; 0 without.
+        weight_limit: of secure sums: most that one site's weight may be; 0 without.
     """
 
     study_hash: str
@@ -71,9 +74,12 @@ class RunState:
     stop_wait: int = 0
     stopped: str = ""
     history: tuple[RoundRecord, ...] = ()
+    sequence: int = 0
+    weight_limit: int = 0
 
 
-_PLAIN = ("study_hash", "round", "best_round", "best_value", "stop_best", "stop_wait", "stopped")
+_OF_SUMS = ("sequence", "weight_limit")
+_PLAIN = ("study_hash", "round", "best_round", "best_value", "stop_best", "stop_wait", "stopped", *_OF_SUMS)
 
 
 def save_checkpoint(folder: Path, state: RunState) -> Path:
@@ -185,11 +191,13 @@ def _decode(content: bytes) -> RunState:
     length = int.from_bytes(content[:8], "little")
     header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["vestry"])
     plain = json.loads(header["vestry"])
-    if plain["version"] != CHECKPOINT_VERSION:
+    if plain["version"] not in _READABLE:
         raise CheckpointError(
             f"checkpoint version={plain['version']} is unknown; this program reads "
-            f"version {CHECKPOINT_VERSION}: use the version of Vestry that wrote it"
+            f"versions {' and '.join(map(str, _READABLE))}: use the version of Vestry that wrote it"
         )
+    if plain["version"] == 1:
+        plain |= dict.fromkeys(_OF_SUMS, 0)
     if header["sha256"] != _digest(header["vestry"], tensors):
         raise ValueError("digest does not match")
     groups: dict[str, dict[str, np.ndarray]] = {"server": {}, "preprocessing": {}}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "FlowerExchange"]
 
+_TOGETHER = 4
+"""Replies pulled at once, so that not every site's vector is in memory at the same time."""
+
 
 class Exchange(Protocol):
     """How the coordinator reaches the sites."""
@@ -47,9 +50,10 @@ class FlowerExchange:
 
     Args:
         grid: any of flwr's grids, or one with its contract.
-        sites_wanted: number of sites to wait for.
+        sites_wanted: number of sites without which there is no run.
         wait_seconds: how long to wait for them.
         poll_seconds: pause between two looks for replies.
+        sites_hoped: number of sites to wait for, if it is larger: without the others it goes on.
 
     Raises:
         VestryError: fewer sites are there in time, or two nodes claim one name.
@@ -61,11 +65,12 @@ class FlowerExchange:
         sites_wanted: int,
         wait_seconds: float = 60.0,
         poll_seconds: float = 0.05,
+        sites_hoped: int = 0,
     ) -> None:
         self._grid = grid
         self._poll_seconds = poll_seconds
         self._nodes: dict[str, int] = {}
-        node_ids = self._wait_for_nodes(sites_wanted, wait_seconds)
+        node_ids = self._wait_for_nodes(sites_wanted, max(sites_wanted, sites_hoped), wait_seconds)
         describe = {str(node): (node, DescribeOrder()) for node in node_ids}
         for node, reply in self._exchange(describe, wait_seconds):
             if isinstance(reply, DescribeReply):
@@ -85,13 +90,15 @@ class FlowerExchange:
         for _, reply in self._exchange(addressed, deadline_seconds):
             yield reply
 
-    def _wait_for_nodes(self, wanted: int, wait_seconds: float) -> list[int]:
+    def _wait_for_nodes(self, wanted: int, hoped: int, wait_seconds: float) -> list[int]:
         end = time.monotonic() + wait_seconds
         while True:
             nodes = list(self._grid.get_node_ids())
-            if len(nodes) >= wanted:
+            if len(nodes) >= hoped:
                 return sorted(nodes)
             if time.monotonic() >= end:
+                if len(nodes) >= wanted:
+                    return sorted(nodes)
                 raise VestryError(f"nodes={len(nodes)} are connected, {wanted} are needed")
             time.sleep(self._poll_seconds)
 
@@ -112,9 +119,11 @@ class FlowerExchange:
             for message_id in self._grid.push_messages([message]):
                 waiting[message_id] = site
         while waiting:
-            for message in self._grid.pull_messages(list(waiting)):
-                site = waiting.pop(message.metadata.reply_to_message_id)
-                yield site, _decode(site, message)
+            ids = list(waiting)
+            for first in range(0, len(ids), _TOGETHER):
+                for message in self._grid.pull_messages(ids[first : first + _TOGETHER]):
+                    site = waiting.pop(message.metadata.reply_to_message_id)
+                    yield site, _decode(site, message)
             if not waiting or time.monotonic() >= end:
                 return
             time.sleep(self._poll_seconds)

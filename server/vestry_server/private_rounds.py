@@ -29,17 +29,20 @@ def update_limit(study: StudySpec) -> tuple[float, str]:
     return most, "aggregation.max_update_norm"
 
 
-def server_noise(study: StudySpec, mean: Mean, weights: Sequence[float], round_number: int) -> Mean:
+def server_noise(
+    study: StudySpec, mean: Mean, share: float, round_number: int, rounding: float = 0.0
+) -> Mean:
     """The mean update under a site-level guarantee whose noise the server adds; else the mean as it is.
 
     Args:
         study: says whether, and how much.
         mean: (d + k,) weighted mean of updates that the sites clipped to C.
-        weights: of the sites in it; public constants.
+        share: of one site in it at most, max(w) / sum(w); of public constants.
         round_number: from 1.
+        rounding: rho, by which a secure sum's rounding may lengthen one site's update.
 
     Guarantees:
-        One site moves the mean by at most C max(w) / sum(w), and the noise is scaled to that. It protects
+        One site moves the mean by at most (C + rho) share, and the noise is scaled to that. It protects
         against whoever sees the models, not against the coordinator.
     """
     plan = site_level_plan(study)
@@ -49,8 +52,7 @@ def server_noise(study: StudySpec, mean: Mean, weights: Sequence[float], round_n
     source: NoiseSource = SecureStream()
     if plan.noise == "simulation":
         source = SimulationStream(derive_seed(study.seed, "server-noise", round_number))
-    share = max(weights) / sum(weights)
-    return add_gaussian(mean, plan.clip * share, plan.noise_multiplier, source)
+    return add_gaussian(mean, (plan.clip + rounding) * share, plan.noise_multiplier, source)
 
 
 def spent_epsilon(

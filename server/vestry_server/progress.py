@@ -6,7 +6,15 @@ from typing import Any
 
 from vestry_strategies.task import Metrics
 
-__all__ = ["Event", "Listener", "RoundFailed", "RoundRecord", "StatisticsDone", "Working"]
+__all__ = [
+    "Event",
+    "Listener",
+    "RoundFailed",
+    "RoundRecord",
+    "SecureAggregation",
+    "StatisticsDone",
+    "Working",
+]
 
 
 @dataclass(frozen=True)
@@ -17,13 +25,13 @@ class RoundRecord:
         round: from 1.
         loss: mean training loss of the sites, weighted as the updates; None where it may not leave.
         metrics: over the held-out rows of all sites, from their summed metric sums.
-        per_site: the same for each site.
+        per_site: the same for each site; empty under secure aggregation, which shows no single one.
         sites: whose updates are in the model.
         left_out: site -> reason.
         attempt: which try it was, from 1.
         model_hash: SHA-256 of the new global model.
-        bytes_up: size of all updates received.
-        bytes_down: size of all models sent.
+        bytes_up: size of all updates received; under secure aggregation of all steps' messages.
+        bytes_down: size of all models sent; likewise.
         epsilon: under [privacy] what the study has cost a training person so far, at the site where it cost
             most (PLD, at the study's delta).
     """
@@ -67,11 +75,32 @@ class StatisticsDone:
 
 @dataclass(frozen=True)
 class RoundFailed:
-    """A try at a round had too few usable updates."""
+    """A try at a round had too few usable updates.
+
+    Attributes:
+        round: from 1; 0 for the statistics.
+        attempt: from 1.
+        left_out: site -> reason.
+        reason: why the secure sum ended; empty without one.
+    """
 
     round: int
     attempt: int
     left_out: Mapping[str, str]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SecureAggregation:
+    """A run, new or resumed, begins in which only sums are seen.
+
+    Attributes:
+        sites: of a sum.
+        words: among how many honest sites an update is hidden.
+    """
+
+    sites: int
+    words: str
 
 
 @dataclass(frozen=True)
@@ -85,5 +114,5 @@ class Working:
     what: str
 
 
-Event = StatisticsDone | RoundRecord | RoundFailed | Working
+Event = StatisticsDone | RoundRecord | RoundFailed | SecureAggregation | Working
 Listener = Callable[[Event], None]

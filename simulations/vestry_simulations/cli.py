@@ -17,6 +17,7 @@ from vestry_simulations.predict_command import predict_command
 from vestry_simulations.privacy_command import epsilon_command, noise_command
 from vestry_simulations.simulate_command import simulate_command
 from vestry_simulations.study_command import app as study_app
+from vestry_simulations.verify_command import app as verify_app
 
 __all__ = ["app", "main"]
 
@@ -47,6 +48,7 @@ app.command("epsilon")(epsilon_command)
 app.command("noise")(noise_command)
 app.add_typer(study_app, name="study")
 app.add_typer(attack_app, name="attack")
+app.add_typer(verify_app, name="verify")
 app.add_typer(benchmark_app, name="benchmark")
 
 

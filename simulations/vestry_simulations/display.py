@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vestry_server.progress import Event, RoundFailed, RoundRecord, StatisticsDone, Working
+from vestry_server.progress import (
+    Event,
+    RoundFailed,
+    RoundRecord,
+    SecureAggregation,
+    StatisticsDone,
+    Working,
+)
 from vestry_simulations.curve import CurvePoint
 from vestry_simulations.results import Outcome, SimulationResult, epsilon_everywhere
 from vestry_simulations.settings import settings
@@ -132,8 +139,11 @@ def _course(record: RoundRecord) -> str:
 
 
 def _warn(out: Console, event: Event) -> None:
+    if isinstance(event, SecureAggregation):
+        out.print(f"secure aggregation: {escape(event.words)}")
     if isinstance(event, RoundFailed):
-        out.print(f"[yellow]round {event.round}, attempt {event.attempt}: too few updates[/]")
+        why = escape(event.reason) if event.reason else "too few updates"
+        out.print(f"[yellow]round {event.round}, attempt {event.attempt}: {why}[/]")
     for site, reason in getattr(event, "left_out", {}).items():
         out.print(f"[yellow]left out: {escape(site)}: {escape(reason)}[/]")
 

@@ -117,6 +117,8 @@ class LocalExchange:
         for site in self._local.values():
             if site.ledger is not None:
                 site.ledger.close()
+            if site.secure is not None:
+                site.secure.journal.close()
         self._local.clear()
 
     def _without_faults(self, orders: Mapping[str, Order], deadline_seconds: float) -> Mapping[str, Order]:

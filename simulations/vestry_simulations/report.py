@@ -43,6 +43,7 @@ def report_html(results: Sequence[SimulationResult]) -> str:
         [
             _header(result),
             _strip(result),
+            _crowd(result),
             _insecure(result),
             _seeds(results),
             _charts(results),
@@ -104,6 +105,16 @@ def _insecure(result: SimulationResult) -> str:
         return ""
     items = "".join(f"<li>{escape(choice)}</li>" for choice in result.insecure)
     return f'<div class="note" role="note"><b>Insecure choices of this study</b><ul>{items}</ul></div>'
+
+
+def _crowd(result: SimulationResult) -> str:
+    if not result.crowd:
+        return ""
+    return (
+        f"<p>Secure aggregation: {escape(result.crowd)}. The coordinator saw sums, and no site's update, "
+        "loss or metrics; those of single sites in this report were measured by the laboratory, which holds "
+        "the rows.</p>"
+    )
 
 
 def _names(result: SimulationResult) -> list[str]:

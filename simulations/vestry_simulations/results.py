@@ -67,6 +67,7 @@ class SimulationResult:
         stopped: why it ended before the last round, or "".
         insecure: insecure choices of the study, stamped into the record.
         privacy: under [privacy] what each site's ledger says of the study.
+        crowd: under secure aggregation, among how many honest sites an update is hidden, in words.
     """
 
     run_id: str
@@ -83,6 +84,7 @@ class SimulationResult:
     stopped: str = ""
     insecure: tuple[str, ...] = ()
     privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
+    crowd: str = ""
 
     @property
     def epsilon(self) -> float | None:
@@ -104,6 +106,7 @@ class SimulationResult:
             "left_out": dict(self.left_out),
             "stopped": self.stopped,
             "insecure": list(self.insecure),
+            "crowd": self.crowd,
         }
         if self.privacy:
             line["epsilon"] = self.epsilon
@@ -173,5 +176,6 @@ def load_result(path: Path) -> SimulationResult:
         left_out=final["left_out"],
         stopped=final["stopped"],
         insecure=tuple(final["insecure"]),
+        crowd=final.get("crowd", ""),
         privacy={name: SitePrivacy.from_plain(site) for name, site in final.get("privacy", {}).items()},
     )

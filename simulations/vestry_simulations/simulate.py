@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.errors import VestryError
 from vestry_server.checkpoint import RunState, load_latest, save_checkpoint
-from vestry_server.progress import Event, Listener, RoundRecord, StatisticsDone, Working
+from vestry_server.progress import (
+    Event,
+    Listener,
+    RoundRecord,
+    SecureAggregation,
+    StatisticsDone,
+    Working,
+)
 from vestry_server.rounds import Run, open_run, run_study
+from vestry_server.secure_run import SecureRun
 from vestry_server.store import Store, open_store
 from vestry_simulations.engine import LocalExchange, default_workers
 from vestry_simulations.manifest import (
@@ -30,6 +38,13 @@ from vestry_simulations.partition import (
     partition_rows,
 )
 from vestry_simulations.results import Outcome, SimulationResult, mean_over_sites, save_result
+from vestry_simulations.secure_sites import (
+    SeatPlan,
+    check_sites,
+    make_directory,
+    make_secure_run,
+    secure_rules,
+)
 from vestry_simulations.site_ledgers import private_policy, public_persons, read_privacy
 from vestry_simulations.worker import VirtualSite
 from vestry_strategies.artefact import ModelArtefact, save_artefact
@@ -96,8 +111,10 @@ def simulate(
     check_supported(manifest.study)
     folder = laboratory.folder(manifest.run_id)
     sites = virtual_sites(manifest, folder)  # first: a refused data file leaves no empty run
+    check_sites(manifest.study, len(sites))
     _make_folder(folder)
     with run_lock(folder):
+        sites = _seated(manifest.study, sites, folder)
         if not (folder / "manifest.json").exists():
             write_manifest(folder, manifest)
         store = laboratory.store()
@@ -120,6 +137,14 @@ def simulate(
             raise
         store.finish_run(manifest.run_id, "finished", laboratory.now(), reason=result.stopped)
     return result
+
+
+def _seated(study: StudySpec, sites: list[VirtualSite], folder: Path) -> list[VirtualSite]:
+    """The sites with seats in secure sums, if the study has them."""
+    if not study.aggregation.secure:
+        return sites
+    directory = make_directory(folder, [site.name for site in sites])
+    return [replace(site, seat=SeatPlan(directory, study.seed)) for site in sites]
 
 
 def _make_folder(folder: Path) -> None:
@@ -153,7 +178,7 @@ def virtual_sites(manifest: Manifest, folder: Path) -> list[VirtualSite]:
 def _virtual_site(manifest: Manifest, task: Task, name: str, rows: Rows, folder: Path) -> VirtualSite:
     study = manifest.study
     rules = {
-        "allow_individual_updates": True,
+        **secure_rules(study),
         "allow_training_without_privacy": True,
         "allowed_plugins": manifest.allowed_plugins,
         "min_examples": 1,
@@ -199,6 +224,7 @@ def _run(
     watch = _Watch(manifest.run_id, laboratory, store, tell)
     state = load_latest(folder / "checkpoints")
     began = time.monotonic()
+    secure = _secure_run(manifest, laboratory, sites)
     with LocalExchange(sites, workers, manifest.faults) as exchange:
         run, first = open_run(
             manifest.study,
@@ -206,6 +232,7 @@ def _run(
             lambda state: _save(folder / "checkpoints", state),
             watch.tell,
             manifest.allowed_plugins,
+            secure,
         )
         if state is not None:
             watch.catch_up(state)
@@ -214,26 +241,33 @@ def _run(
     hashes = _write_models(folder, run, state)
     for alias, (number, digest, path) in hashes.items():
         store.add_model(manifest.run_id, number, digest, str(path), alias=alias)
-    baselines = _baselines(manifest, sites, state, first, tell) if manifest.baselines else {}
+    there = _took_part(run, state)
+    taking = [site for site in sites if site.name in there]
+    baselines = _baselines(manifest, taking, first, tell) if manifest.baselines else {}
     kept = _kept_round(run, state)
     outcome = _outcome(state, kept)
-    if manifest.study.privacy is not None:
-        outcome = _measured(manifest, sites, state, kept)
+    if manifest.study.privacy is not None or secure is not None:
+        outcome = _measured(manifest, taking, state, kept)
     result = SimulationResult(
         run_id=manifest.run_id,
         study=manifest.study,
         federated=outcome,
         history=state.history,
-        sites=state.sites,
+        sites=there,
         rounds=state.round,
         kept_round=kept,
         model_sha256=hashes["final"][1],
         seconds=seconds,
         baselines=baselines,
-        left_out={site.name: "" for site in sites if site.name not in state.sites} | watch.left_out,
+        left_out={
+            name: watch.left_out.get(name, "")
+            for name in sorted({site.name for site in sites} | set(watch.left_out))
+            if name not in there
+        },
         stopped=state.stopped,
         insecure=insecure_choices(manifest.study),
-        privacy=read_privacy(manifest.study, folder / "sites", state.sites),
+        privacy=read_privacy(manifest.study, folder / "sites", there),
+        crowd=watch.crowd,
     )
     save_result(folder / "result.json", result)
     return result
@@ -250,6 +284,7 @@ class _Watch:
         self._run_id, self._laboratory, self._store, self._tell = run_id, laboratory, store, tell
         self._last = time.monotonic()
         self.left_out: dict[str, str] = {}
+        self.crowd = ""
 
     def catch_up(self, state: RunState) -> None:
         """Bring the store to a checkpoint: later rounds go, missing ones come."""
@@ -260,11 +295,28 @@ class _Watch:
     def tell(self, event: Event) -> None:
         if isinstance(event, StatisticsDone):
             self.left_out = dict(event.left_out)
+        if isinstance(event, SecureAggregation):
+            self.crowd = event.words
         if isinstance(event, RoundRecord):
             now = time.monotonic()
             self._store.record_round(self._run_id, event, self._laboratory.now(), now - self._last)
             self._last = now
         self._tell(event)
+
+
+def _took_part(run: Run, state: RunState) -> tuple[str, ...]:
+    """Sites that took part: those of round 0; where all stay in the roster, those of any round."""
+    if run.secure is None:
+        return state.sites
+    return tuple(sorted({site for record in state.history for site in record.sites}))
+
+
+def _secure_run(manifest: Manifest, laboratory: Laboratory, sites: list[VirtualSite]) -> SecureRun | None:
+    seat = sites[0].seat
+    if seat is None:
+        return None
+    folder = laboratory.folder(manifest.run_id)
+    return make_secure_run(folder, manifest.run_id, seat.directory, laboratory.clock)
 
 
 def _kept_round(run: Run, state: RunState) -> int:
@@ -284,12 +336,12 @@ def _outcome(state: RunState, kept: int) -> Outcome:
 def _measured(manifest: Manifest, sites: list[VirtualSite], state: RunState, kept: int) -> Outcome:
     """How good the model is, measured exactly by the laboratory, which holds the rows.
 
-    Under [privacy] the sites send no exact metrics; what they send is noised, and is in the history.
+    Under [privacy] the sites send no exact metrics, and under secure aggregation none of a single site; what
+    the coordinator sees is in the history.
     """
     from vestry_simulations.baselines import model_outcome, site_data
 
-    there = [site for site in sites if site.name in state.sites]
-    data = site_data(manifest.study, there, manifest.allowed_plugins)
+    data = site_data(manifest.study, sites, manifest.allowed_plugins)
     model = state.model if kept == state.round else state.best_model
     return model_outcome(manifest.study, data, model, state.preprocessing, manifest.allowed_plugins)
 
@@ -322,13 +374,12 @@ def _write_models(folder: Path, run: Run, state: RunState) -> "dict[str, tuple[i
 
 
 def _baselines(
-    manifest: Manifest, sites: list[VirtualSite], state: RunState, first: "Vector", tell: Listener
+    manifest: Manifest, sites: list[VirtualSite], first: "Vector", tell: Listener
 ) -> dict[str, Outcome]:
     from vestry_simulations.baselines import run_baselines, site_data
 
     plugins: Collection[str] = manifest.allowed_plugins
-    there = [site for site in sites if site.name in state.sites]
-    data = site_data(manifest.study, there, plugins)
+    data = site_data(manifest.study, sites, plugins)
     tell(Working("pooled and local-only training, to compare"))
-    workers = default_workers(len(there)) if manifest.workers is None else manifest.workers
+    workers = default_workers(len(sites)) if manifest.workers is None else manifest.workers
     return run_baselines(manifest.study, data, first, plugins, workers)

@@ -186,13 +186,15 @@ def _run_one(manifest: "Manifest", laboratory: "Laboratory", as_json: bool) -> "
 
 
 def _print_event(event: "Event", seed: int) -> None:
-    from vestry_server.progress import RoundFailed, RoundRecord, StatisticsDone
+    from vestry_server.progress import RoundFailed, RoundRecord, SecureAggregation, StatisticsDone
 
     if isinstance(event, RoundRecord):
         print(json.dumps({"seed": seed, **event.plain()}), flush=True)
     elif isinstance(event, RoundFailed):
         line = {"round": event.round, "attempt": event.attempt, "left_out": dict(event.left_out)}
-        print(json.dumps({"seed": seed, "failed": True, **line}), flush=True)
+        print(json.dumps({"seed": seed, "failed": True, **line, "reason": event.reason}), flush=True)
+    elif isinstance(event, SecureAggregation):
+        print(f"secure aggregation: {event.words}", file=sys.stderr)
     elif isinstance(event, StatisticsDone):
         for site, reason in event.left_out.items():
             print(f"left out: {site}: {reason}", file=sys.stderr)

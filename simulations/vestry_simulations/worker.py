@@ -23,8 +23,10 @@ from vestry_client.replies import Replies
 from vestry_client.state import SiteStates
 from vestry_privacy.identity import IdentityError
 from vestry_privacy.ledger_errors import LedgerError
+from vestry_privacy.secagg.errors import JournalError
+from vestry_simulations.secure_sites import SeatPlan, open_seat
 from vestry_simulations.site_ledgers import DATASET, open_site_ledger
-from vestry_strategies.orders import Order, Refusal, Reply
+from vestry_strategies.orders import Order, Refusal, RefusalCode, Reply
 from vestry_strategies.rows import Rows
 
 __all__ = ["VirtualSite", "answer", "make_site", "one_thread", "serve"]
@@ -41,6 +43,7 @@ class VirtualSite:
         states: folder for its arrays between rounds, and for its ledger; None keeps them in memory.
         secret: key of its split of persons under [privacy]; of a simulation, so it hides nothing.
         fingerprint: of its rows, for its ledger.
+        seat: its part of secure sums, with an identity in its folder; None takes part in none.
     """
 
     name: str
@@ -49,6 +52,7 @@ class VirtualSite:
     states: Path | None = None
     secret: bytes = b""
     fingerprint: str = ""
+    seat: SeatPlan | None = None
 
 
 def make_site(virtual: VirtualSite) -> Site:
@@ -56,6 +60,8 @@ def make_site(virtual: VirtualSite) -> Site:
 
     Raises:
         LedgerError: the site's ledger cannot be opened or written.
+        JournalError: its journal cannot.
+        IdentityError: its key cannot be read.
     """
     folder = None if virtual.states is None else virtual.states / quote(virtual.name, safe="")
 
@@ -65,6 +71,9 @@ def make_site(virtual: VirtualSite) -> Site:
     def replies(study_hash: str) -> Replies:
         return Replies(None if folder is None else folder / study_hash[:16] / "replies")
 
+    seat = None
+    if virtual.seat is not None and folder is not None:
+        seat = open_seat(virtual.seat, virtual.name, folder)
     return Site(
         name=virtual.name,
         load=lambda study, task: virtual.rows,
@@ -74,11 +83,12 @@ def make_site(virtual: VirtualSite) -> Site:
         ledger=None if folder is None else open_site_ledger(folder, virtual.policy, virtual.fingerprint),
         secret=virtual.secret,
         replies=replies,
+        secure=seat,
     )
 
 
 def answer(own: dict[str, Site], virtual: VirtualSite, order: Order) -> Reply:
-    """A site's answer to an order; of a site whose ledger cannot be opened, why.
+    """A site's answer to an order; of a site whose ledger or journal cannot be opened, why.
 
     Args:
         own: sites that are open; the site is added.
@@ -89,8 +99,13 @@ def answer(own: dict[str, Site], virtual: VirtualSite, order: Order) -> Reply:
     if site is None:
         try:
             site = own[virtual.name] = make_site(virtual)
-        except (IdentityError, LedgerError) as error:  # must not take the worker's other sites with it
-            return Refusal(virtual.name, "ledger", str(error))
+        except (
+            IdentityError,
+            LedgerError,
+            JournalError,
+        ) as error:  # must not take the worker's other sites with it
+            code: RefusalCode = "secure" if isinstance(error, JournalError) else "ledger"
+            return Refusal(virtual.name, code, str(error))
     return handle(site, order)
 
 

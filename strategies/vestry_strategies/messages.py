@@ -2,7 +2,8 @@
 
 A message is a RecordDict of two records: ``vestry`` (a ConfigRecord with the version, the type and the
 plain fields as one JSON text) and ``arrays`` (an ArrayRecord). A field that holds an array is ``field``
-in the second; a field that holds named arrays is ``field/name``. Unknown versions and types are refused.
+in the second; a field that holds bytes is an array of them; a field that holds named arrays is
+``field/name``. Unknown versions and types are refused.
 
     VestryError
     └── MessageError    a message is of another version, of an unknown type, or broken
@@ -10,26 +11,13 @@ in the second; a field that holds named arrays is ``field/name``. Unknown versio
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vestry_privacy.errors import VestryError
-from vestry_strategies.orders import (
-    DescribeOrder,
-    DescribeReply,
-    EvaluateOrder,
-    EvaluateReply,
-    FinishOrder,
-    FinishReply,
-    Order,
-    Refusal,
-    Reply,
-    StatisticsOrder,
-    StatisticsReply,
-    TrainOrder,
-    TrainReply,
-)
+from vestry_strategies.orders import Order, Reply
 
 if TYPE_CHECKING:
     from flwr.app import RecordDict
@@ -38,15 +26,10 @@ __all__ = ["MESSAGE_VERSION", "MessageError", "decode_order", "decode_reply", "e
 
 MESSAGE_VERSION = 1
 
-_ORDERS = {
-    kind.__name__: kind for kind in (DescribeOrder, StatisticsOrder, TrainOrder, EvaluateOrder, FinishOrder)
-}
-_REPLIES = {
-    kind.__name__: kind
-    for kind in (DescribeReply, StatisticsReply, TrainReply, EvaluateReply, FinishReply, Refusal)
-}
+_ORDERS = {kind.__name__: kind for kind in get_args(Order)}
+_REPLIES = {kind.__name__: kind for kind in get_args(Reply)}
 _TUPLES = frozenset({"spent"})
-_VECTORS = frozenset({"model", "update"})
+_VECTORS = frozenset({"model", "update", "vector"})
 _NAMED_ARRAYS = frozenset({"preprocessing", "shared", "sums"})
 
 
@@ -64,6 +47,8 @@ def encode(message: Order | Reply) -> "RecordDict":
         value = getattr(message, item.name)
         if item.name in _VECTORS:
             arrays[item.name] = Array(np.asarray(value, order="C"))
+        elif item.type is bytes:
+            arrays[item.name] = Array(np.frombuffer(value, dtype=np.uint8))
         elif item.name in _NAMED_ARRAYS:
             for name, array in value.items():
                 arrays[f"{item.name}/{name}"] = Array(np.asarray(array, order="C"))
@@ -107,6 +92,9 @@ def _decode(content: "RecordDict", kinds: dict[str, Any]) -> Any:
     try:
         fields = json.loads(str(header["fields"]))
         record = content.array_records.get("arrays")
+        texts = {item.name for item in dataclasses.fields(kind) if item.type is bytes}
+        if texts & set(fields):
+            raise ValueError("bytes stand among the plain fields")
         for item in dataclasses.fields(kind):
             if item.name in _NAMED_ARRAYS:
                 fields[item.name] = {}
@@ -116,8 +104,16 @@ def _decode(content: "RecordDict", kinds: dict[str, Any]) -> Any:
             field, _, name = key.partition("/")
             if name:
                 fields[field][name] = array.numpy()
+            elif field in texts:
+                fields[field] = _bytes(array.numpy())
             else:
                 fields[field] = array.numpy()
         return kind(**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise MessageError(f"type={kind.__name__} is broken ({type(error).__name__})") from None
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ValueError("an array of other values than bytes")
+    return array.tobytes()

@@ -6,6 +6,9 @@ In one process they are handed over as they are; `messages.py` puts them into Fl
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vestry_strategies.parameters import Vector
 from vestry_strategies.sums import Arrays
 
@@ -16,10 +19,14 @@ __all__ = [
     "EvaluateReply",
     "FinishOrder",
     "FinishReply",
+    "MaskedReply",
     "Order",
     "Refusal",
     "RefusalCode",
     "Reply",
+    "SecureOrder",
+    "SecureReply",
+    "SecureStep",
     "StatisticsOrder",
     "StatisticsReply",
     "TrainOrder",
@@ -38,9 +45,11 @@ class StatisticsOrder:
 
     Attributes:
         study: the study as JSON.
+        secure: hash of the plan of the secure sum that the reply is for; empty for a reply in the clear.
     """
 
     study: str
+    secure: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class TrainOrder:
         model: (d,) the global model x.
         preprocessing: shared over the sites.
         shared: the server's arrays that the strategy broadcasts.
+        secure: hash of the plan of the secure sum that the reply is for; empty for a reply in the clear.
     """
 
     study: str
@@ -62,6 +72,7 @@ class TrainOrder:
     model: Vector
     preprocessing: Arrays = field(default_factory=dict)
     shared: Arrays = field(default_factory=dict)
+    secure: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,14 @@ class EvaluateOrder:
         round: after which the model stands; 0 before the first.
         model: (d,).
         preprocessing: shared over the sites.
+        secure: hash of the plan of the secure sum that the reply is for; empty for a reply in the clear.
     """
 
     study: str
     round: int
     model: Vector
     preprocessing: Arrays = field(default_factory=dict)
+    secure: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,28 @@ class FinishOrder:
     study: str
 
 
-Order = DescribeOrder | StatisticsOrder | TrainOrder | EvaluateOrder | FinishOrder
+SecureStep = Literal["keys", "shares", "deliver", "survivors", "unmask"]
+"""Steps of a secure sum beside the masked input itself (docs/secagg-protocol.md)."""
+
+
+@dataclass(frozen=True)
+class SecureOrder:
+    """One step of a secure sum.
+
+    Attributes:
+        study: the study as JSON.
+        step: which.
+        plan: hash of the sum's plan, 64 hexadecimal digits.
+        message: of ``keys`` the signed plan, else what the server relays.
+    """
+
+    study: str
+    step: SecureStep
+    plan: str
+    message: bytes
+
+
+Order = DescribeOrder | StatisticsOrder | TrainOrder | EvaluateOrder | FinishOrder | SecureOrder
 
 
 @dataclass(frozen=True)
@@ -157,9 +191,58 @@ class FinishReply:
     site: str
 
 
-RefusalCode = Literal["policy", "ledger", "study", "data", "diverged", "lost", "internal"]
+@dataclass(frozen=True)
+class SecureReply:
+    """This site's message in one step of a secure sum.
+
+    Attributes:
+        site: who.
+        step: of the order.
+        plan: hash of the sum's plan, 64 hexadecimal digits.
+        message: the protocol's bytes; of ``deliver`` they are ``ready`` or a complaint.
+    """
+
+    site: str
+    step: SecureStep
+    plan: str
+    message: bytes
+
+
+@dataclass(frozen=True)
+class MaskedReply:
+    """This site's part of a secure sum: noise to whoever has not the sum of all masks.
+
+    The only reply to an order that names a secure sum. Whatever else a clear reply would say of this site
+    alone (its loss, its weight, its sums) is inside the vector.
+
+    Attributes:
+        site: who.
+        round: of the order; 0 for statistics.
+        plan: hash of the sum's plan, 64 hexadecimal digits.
+        header: the signed header, with the vector's digest.
+        vector: (words,) uint64, masked.
+        steps: local steps taken, where the study says how many; else 0, since passes over the data would
+            count its rows.
+        spent: as in :class:`TrainReply`.
+        guarantee: as in :class:`StatisticsReply`.
+        weight: of this site's update where it is a public constant, which is under [privacy]; else None.
+    """
+
+    site: str
+    round: int
+    plan: str
+    header: bytes
+    vector: NDArray[np.uint64]
+    steps: int = 0
+    spent: tuple[str, ...] = ()
+    guarantee: str = ""
+    weight: int | None = None
+
+
+RefusalCode = Literal["policy", "ledger", "study", "data", "diverged", "lost", "internal", "secure"]
 """Why a site answers without a result: its policy, its privacy ledger, an unreadable or unknown study, its
-data, a loss that is not finite, a process that died, or an error whose text stays in the site's own log."""
+data, a loss that is not finite, a process that died, an error whose text stays in the site's own log, or a
+broken rule of secure aggregation."""
 
 
 @dataclass(frozen=True)
@@ -177,4 +260,13 @@ class Refusal:
     message: str
 
 
-Reply = DescribeReply | StatisticsReply | TrainReply | EvaluateReply | FinishReply | Refusal
+Reply = (
+    DescribeReply
+    | StatisticsReply
+    | TrainReply
+    | EvaluateReply
+    | FinishReply
+    | SecureReply
+    | MaskedReply
+    | Refusal
+)

@@ -147,7 +147,18 @@ class AggregationSpec(Section):
     attempts: int = Field(default=3, ge=1, le=100, description="Tries at a round before stopping.")
     weighting: Literal["examples", "equal"] = "examples"
     max_update_norm: Positive = Field(
-        default=1e6, description="An update with a larger L2 norm is left out, by name."
+        default=1e6,
+        description="An update with a larger L2 norm is cut to it by its site; with secure = false it is "
+        "left out by the coordinator, by name.",
+    )
+    lane_bits: Literal[16, 21, 32] | None = Field(
+        default=None,
+        description="Of one value of a secure sum; default 21, which is 2.67 bytes a value on the wire.",
+    )
+    value_range: Positive | None = Field(
+        default=None,
+        description="A value of an update, times its weight's share, counts in a secure sum up to this; "
+        "default 8.",
     )
 
 

@@ -85,6 +85,9 @@ def _cohort(aggregation: AggregationSpec) -> Iterator[str]:
             f"aggregation.cohort: {cohort} sites a round can never be min_sites = {least}; "
             "raise cohort or lower min_sites"
         )
+    for key in ("lane_bits", "value_range"):
+        if getattr(aggregation, key) is not None and not aggregation.secure:
+            yield f"aggregation.{key}: is of a secure sum, and secure = false makes none; remove it"
 
 
 def _privacy(

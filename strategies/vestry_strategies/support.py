@@ -1,25 +1,33 @@
-"""What a study file may ask for and this version cannot do yet: refused before anything runs.
+"""What a study file may ask for and cannot have: refused before anything runs; and what it does without.
 
-The keys exist so that a study says what it wants and defaults stay safe; ignoring them would be worse
-than refusing them.
+A strategy that must see each update is refused with secure aggregation as the study is read (rules.py).
 """
 
+from vestry_privacy.secagg.plan import MAX_SITES, MIN_SITES
 from vestry_strategies.study import StudyError, StudySpec
 
 __all__ = ["check_supported", "insecure_choices"]
 
 
 def check_supported(study: StudySpec) -> None:
-    """Refuse a study that this version cannot run as it is written.
+    """Refuse a study that cannot run as it is written.
 
     Raises:
-        StudyError: it asks for secure aggregation.
+        StudyError: it aggregates securely over fewer sites than can hide one, or more than can add up.
     """
+    rule = study.aggregation
+    if not rule.secure:
+        return
     lacking: list[str] = []
-    if study.aggregation.secure:
+    if rule.min_sites > MAX_SITES:
         lacking.append(
-            "aggregation.secure: this version cannot aggregate securely yet; to run it so that the "
-            "coordinator sees each site's own update, write secure = false"
+            f"aggregation.min_sites: {rule.min_sites}; at most {MAX_SITES} sites can aggregate securely; "
+            "lower it, or write secure = false: the coordinator then sees each site's own update"
+        )
+    if rule.cohort is not None and not MIN_SITES <= rule.cohort <= MAX_SITES:
+        lacking.append(
+            f"aggregation.cohort: {rule.cohort}; {MIN_SITES} to {MAX_SITES} sites can aggregate "
+            "securely; change it, or write secure = false: the coordinator then sees each site's own update"
         )
     if lacking:
         raise StudyError("\n".join(lacking))

@@ -79,6 +79,8 @@ class Features:
         bounded_statistics: (study, design) -> the same as vectors of bounded norm, for studies under
             differential privacy; None where a task has none, and then nothing of round 0 leaves.
         fit_released: (study, summed noised statistics) -> the preprocessing; None as above.
+        blank: (study) -> a design with no rows, by which coordinator and sites know the shapes of a secure
+            sum before any data are read; None where a task has none, and then it cannot aggregate securely.
     """
 
     read: Callable[["StudySpec", Path], Rows]
@@ -89,6 +91,7 @@ class Features:
     encode: Callable[["StudySpec", Arrays, Design], Examples]
     bounded_statistics: Callable[["StudySpec", Design], BoundedSums] | None = None
     fit_released: Callable[["StudySpec", Arrays], Arrays] | None = None
+    blank: Callable[["StudySpec"], Design] | None = None
 
 
 BoundedScore = Callable[

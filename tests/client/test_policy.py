@@ -59,6 +59,29 @@ def test_an_update_hides_among_at_least_so_many_sites() -> None:
         SitePolicy(min_cohort=2)
 
 
+def test_a_secure_sum_has_three_sites_whatever_the_study_says() -> None:
+    tiny = make_study(("secure = false", "secure = true\nmin_sites = 2"))
+    OPEN.model_copy(update={"min_cohort": 3}).check_study(tiny)
+    with pytest.raises(PolicyRefusal, match="min_cohort: asked min_sites = 2, allowed 4"):
+        OPEN.model_copy(update={"min_cohort": 4}).check_study(tiny)
+
+
+def test_what_several_sums_tell_is_bounded_by_default() -> None:
+    policy = SitePolicy()
+    assert (policy.roster_change, policy.max_repeats) == (2, 3)
+    assert policy.allow_repeats_without_privacy is False
+    assert policy.max_colluding_sites is None
+
+
+@pytest.mark.parametrize(
+    ("key", "least"), [("roster_change", 1), ("max_repeats", 0), ("max_colluding_sites", 0)]
+)
+def test_what_several_sums_tell_may_be_set(key: str, least: int) -> None:
+    assert getattr(SitePolicy.model_validate({key: least}), key) == least
+    with pytest.raises(ValidationError, match=key):
+        SitePolicy.model_validate({key: least - 1})
+
+
 def test_too_few_examples_take_no_part_and_are_not_counted_out() -> None:
     policy = OPEN.model_copy(update={"min_examples": 10})
     policy.check_examples(10)

@@ -49,6 +49,8 @@ def test_days_are_written_as_toml_has_them() -> None:
     ("old", "new", "expected"),
     [
         ("version = 1", "version = 2", "version: should be 1 (found 2)"),
+        ("version = 1", "roster_change = 0", "roster_change: should be greater than or equal to 1 (found 0)"),
+        ("version = 1", "max_repeats = true", "max_repeats: should be a valid integer (found True)"),
         ("version = 1", "verson = 1", "verson: there is no such key; did you mean 'version'?"),
         (
             "max_epsilon_per_study",

@@ -100,9 +100,11 @@ class Site:
         ledger.hold("heart", ONE, plan(steps))
         return ledger
 
-    def reserve(self, ledger: Ledger, number: int, count: int = 10) -> int:
+    def reserve(self, ledger: Ledger, number: int, count: int = 10, repeat: int = 0) -> int:
         """One round of the one study."""
-        return ledger.reserve(ONE.study_hash, "train", "train", number, gaussian(count), f"order-{number}")
+        return ledger.reserve(
+            ONE.study_hash, "train", "train", number, gaussian(count), f"order-{number}", repeat=repeat
+        )
 
     def rows(self) -> list[tuple[int, str, str, bytes]]:
         """What is stored."""

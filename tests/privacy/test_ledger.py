@@ -108,7 +108,7 @@ def test_a_round_is_charged_once_however_often_it_is_ordered(site: Site) -> None
         with pytest.raises(DuplicateRound) as caught:
             site.reserve(ledger, 1)
         assert (caught.value.order_hash, caught.value.reply_hash) == ("order-1", "reply")
-        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "reply", "commit")
+        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "reply", "commit", 1)
         assert ledger.answered("unknown", "train", 1) is None
         assert charged(ledger) == 10
 
@@ -120,8 +120,23 @@ def test_a_round_lost_in_a_crash_is_charged_and_may_be_repeated(site: Site) -> N
     with site.open() as ledger:
         assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "", "spent-by-crash")
         ledger.commit(site.reserve(ledger, 1), 10, reply_hash="second")
-        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "second", "commit")
+        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "second", "commit", 1)
         assert charged(ledger) == 20
+
+
+def test_a_round_whose_secure_sum_failed_is_charged_once_more(site: Site) -> None:
+    with site.held() as ledger:
+        ledger.commit(site.reserve(ledger, 1), 10, reply_hash="first")
+        for wrong in (0, 2):
+            with pytest.raises(DuplicateRound):
+                site.reserve(ledger, 1, repeat=wrong)
+        ledger.commit(site.reserve(ledger, 1, repeat=1), 10, reply_hash="second")
+        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "second", "commit", 2)
+        assert charged(ledger) == 20
+        repeats = [entry.repeat for entry in ledger.entries() if entry.kind == "reserve"]
+        assert repeats == [None, 1]
+    with site.open() as ledger:  # both kinds of entry verify
+        assert ledger.answered(ONE.study_hash, "train", 1) == Answer("order-1", "second", "commit", 2)
 
 
 def test_a_void_charges_nothing_and_frees_the_round(site: Site) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, and the one before when the newest is damaged."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -37,6 +38,8 @@ def state(number: int, size: int = 5) -> RunState:
         stop_best=None,
         stop_wait=number,
         history=tuple(sample_record(n, names) for n in range(1, number + 1)),
+        sequence=number * 1000,
+        weight_limit=number,
     )
 
 
@@ -153,13 +156,38 @@ def test_lines_of_a_round_that_was_not_finished_are_cut_off(tmp_path: Path) -> N
     assert len((tmp_path / "history.jsonl").read_bytes().splitlines()) == 3
 
 
+def test_a_checkpoint_from_before_secure_sums_is_read(tmp_path: Path) -> None:
+    """Version 1: the same but for the two numbers, and its own digest."""
+    from safetensors.numpy import load
+
+    path = save_checkpoint(tmp_path, state(0))
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    plain = json.loads(json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["vestry"])["vestry"])
+    del plain["sequence"], plain["weight_limit"]
+    text = json.dumps({**plain, "version": 1}, sort_keys=True)
+    rewrite(path, text, load(content))
+    assert same(load_latest(tmp_path), replace(state(0), sequence=0, weight_limit=0))
+
+
+def rewrite(path: Path, text: str, tensors: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save
+
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"|{name}|{tensors[name].dtype.str}|{tensors[name].shape}|".encode())
+        digest.update(tensors[name].tobytes())
+    header = {"vestry": text, "sha256": digest.hexdigest()}
+    path.write_bytes(save(tensors, metadata={"vestry": json.dumps(header)}))
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     from safetensors.numpy import save
 
-    header = {"vestry": json.dumps({"version": 2}), "sha256": ""}
+    header = {"vestry": json.dumps({"version": 3}), "sha256": ""}
     content = save({"x": np.zeros(1)}, metadata={"vestry": json.dumps(header)})
     (tmp_path / "round-000001.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError, match="version=2 is unknown"):
+    with pytest.raises(CheckpointError, match="version=3 is unknown"):
         load_latest(tmp_path)
 
 

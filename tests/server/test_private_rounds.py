@@ -23,42 +23,56 @@ def site_study(noise_at: str = "server", *changes: tuple[str, str], clip: float 
 
 
 AT_SERVER = site_study()
+
+
+def share_of(weights: list[float]) -> float:
+    """The largest share of one site."""
+    return max(weights) / sum(weights)
+
+
 SIGMA = (lambda plan: plan.noise_multiplier if plan else 0.0)(site_level_plan(AT_SERVER))
 
 
 @pytest.mark.parametrize("study", [make_study(), private_study(FULL_BATCH), site_study("site")])
 def test_the_mean_is_left_alone_where_the_server_adds_no_noise(study: StudySpec) -> None:
     mean = np.linspace(-1, 1, 9)
-    assert server_noise(study, mean, [1.0, 2.0], 1) is mean
+    assert server_noise(study, mean, 2 / 3, 1) is mean
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 5.0], [3.0]])
 def test_the_noise_covers_the_largest_share_of_one_site(weights: list[float]) -> None:
     """One site moves the mean by at most C max(w) / sum(w): that, times sigma, is the deviation."""
     size = 40_000
-    noise = server_noise(AT_SERVER, np.zeros(size), weights, 1)
+    noise = server_noise(AT_SERVER, np.zeros(size), share_of(weights), 1)
     expected = SIGMA * 0.5 * max(weights) / sum(weights)
     assert noise.std() == pytest.approx(expected, rel=5 / math.sqrt(2 * size))
     assert abs(noise.mean()) < 5 * expected / math.sqrt(size)
 
 
+def test_the_noise_covers_what_rounding_adds_to_one_sites_update() -> None:
+    size = 40_000
+    noise = server_noise(AT_SERVER, np.zeros(size), 0.25, 1, rounding=0.5)
+    expected = SIGMA * (0.5 + 0.5) * 0.25
+    assert noise.std() == pytest.approx(expected, rel=5 / math.sqrt(2 * size))
+
+
 def test_the_mean_is_in_the_middle_of_the_noise() -> None:
     mean, draws = np.linspace(-0.2, 0.2, 50), 400
-    noised = np.array([server_noise(AT_SERVER, mean, [1.0, 1.0], 1) for _ in range(draws)])
+    noised = np.array([server_noise(AT_SERVER, mean, 0.5, 1) for _ in range(draws)])
     deviation = SIGMA * 0.25
     assert (np.abs(noised.mean(axis=0) - mean) < 5 * deviation / math.sqrt(draws)).all()
 
 
 def test_cryptographic_noise_is_fresh_and_simulated_noise_is_the_rounds() -> None:
     zeros = np.zeros(20)
-    first, second = (server_noise(AT_SERVER, zeros, [1.0], 1) for _ in range(2))
+    first, second = (server_noise(AT_SERVER, zeros, 1.0, 1) for _ in range(2))
     assert (first != second).all()
     simulated = site_study("server", SIMULATED)
-    one, again, other = (server_noise(simulated, zeros, [1.0], number) for number in (1, 1, 2))
+    one, again, other = (server_noise(simulated, zeros, 1.0, number) for number in (1, 1, 2))
     assert np.array_equal(one, again)
     assert (one != other).all()
     seeded = site_study("server", SIMULATED, ("seed = 5", "seed = 6"))
-    assert (server_noise(seeded, zeros, [1.0], 1) != one).all()
+    assert (server_noise(seeded, zeros, 1.0, 1) != one).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,7 +83,7 @@ def test_any_mean_of_updates_that_are_taken_can_be_noised(weights: list[float], 
     updates = generator.normal(size=(len(weights), 12))
     updates *= limit / np.linalg.norm(updates, axis=1, keepdims=True)
     mean = np.average(updates, axis=0, weights=weights)
-    assert np.isfinite(server_noise(AT_SERVER, mean, weights, 1)).all()
+    assert np.isfinite(server_noise(AT_SERVER, mean, share_of(weights), 1)).all()
     for place in range(len(weights)):
         without = updates.copy()
         without[place] = 0.0

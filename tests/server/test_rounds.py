@@ -307,8 +307,8 @@ def test_a_state_of_another_study_is_refused() -> None:
         Course(("rounds = 4", "rounds = 8")).go(state)
 
 
-def test_what_this_version_cannot_do_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"aggregation\.secure"):
+def test_secure_aggregation_without_identities_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"aggregation\.secure: this run has no directory.*secure = false"):
         Course(("secure = false", "secure = true"))
 
 

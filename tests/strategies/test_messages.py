@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import Array, ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -18,10 +18,14 @@ from vestry_strategies.orders import (
     EvaluateReply,
     FinishOrder,
     FinishReply,
+    MaskedReply,
     Order,
     Refusal,
     RefusalCode,
     Reply,
+    SecureOrder,
+    SecureReply,
+    SecureStep,
     StatisticsOrder,
     StatisticsReply,
     TrainOrder,
@@ -37,13 +41,18 @@ named = st.dictionaries(
     max_size=3,
 )
 floats = st.floats(allow_nan=False, allow_infinity=False)
+words = arrays(np.uint64, st.integers(0, 20))
+step = st.sampled_from(get_args(SecureStep))
+content = st.binary(max_size=40)
+weights = st.none() | st.integers(1, 2**40)
 events = st.lists(st.text(max_size=60), max_size=3).map(tuple)
 ORDERS: dict[type[Order], st.SearchStrategy[Order]] = {
     DescribeOrder: st.builds(DescribeOrder),
-    StatisticsOrder: st.builds(StatisticsOrder, text),
-    TrainOrder: st.builds(TrainOrder, text, number, number, vector, named, named),
-    EvaluateOrder: st.builds(EvaluateOrder, text, number, vector, named),
+    StatisticsOrder: st.builds(StatisticsOrder, text, text),
+    TrainOrder: st.builds(TrainOrder, text, number, number, vector, named, named, text),
+    EvaluateOrder: st.builds(EvaluateOrder, text, number, vector, named, text),
     FinishOrder: st.builds(FinishOrder, text),
+    SecureOrder: st.builds(SecureOrder, text, step, text, content),
 }
 REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
     DescribeReply: st.builds(DescribeReply, text),
@@ -51,6 +60,8 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
     TrainReply: st.builds(TrainReply, text, number, vector, floats, st.none() | floats, number, events),
     EvaluateReply: st.builds(EvaluateReply, text, number, named),
     FinishReply: st.builds(FinishReply, text),
+    SecureReply: st.builds(SecureReply, text, step, text, content),
+    MaskedReply: st.builds(MaskedReply, text, number, text, content, words, number, events, text, weights),
     Refusal: st.builds(Refusal, text, st.sampled_from(get_args(RefusalCode)), text),
 }
 
@@ -143,3 +154,29 @@ def test_an_array_under_an_unknown_name_is_refused() -> None:
     content.config_records["vestry"]["type"] = "DescribeReply"
     with pytest.raises(MessageError, match="is broken"):
         decode_reply(content)
+
+
+BYTES = np.frombuffer(b"signed", dtype=np.uint8)
+
+
+@pytest.mark.parametrize("array", [BYTES.astype(np.float32), BYTES.reshape(2, 3), BYTES.astype(np.int8)])
+def test_bytes_that_are_no_bytes_are_refused(array: Any) -> None:
+    content = encode(SecureReply("a", "keys", "0" * 64, b"signed"))
+    content.array_records["arrays"]["message"] = Array(array)
+    with pytest.raises(MessageError, match="type=SecureReply is broken"):
+        decode_reply(content)
+
+
+@pytest.mark.parametrize("text", ['"signed"', "[1, 2]", "null"])
+def test_bytes_among_the_plain_fields_are_refused(text: str) -> None:
+    content = encode(SecureReply("a", "keys", "0" * 64, b"signed"))
+    fields = str(content.config_records["vestry"]["fields"])
+    content.config_records["vestry"]["fields"] = fields[:-1] + f', "message": {text}}}'
+    with pytest.raises(MessageError, match="type=SecureReply is broken"):
+        decode_reply(content)
+
+
+def test_an_order_of_an_earlier_coordinator_asks_for_a_reply_in_the_clear() -> None:
+    content = encode(StatisticsOrder("{}"))
+    content.config_records["vestry"]["fields"] = '{"study": "{}"}'
+    assert decode_order(content) == StatisticsOrder("{}", "")

@@ -175,6 +175,16 @@ def _encode(study: "StudySpec", preprocessing: Arrays, design: Design) -> Exampl
     return Examples((design.inputs - mean) / scale, design.targets)
 
 
+def _shape(study: "StudySpec") -> tuple[int, int, int]:
+    task = _task(study)
+    return task.channels, task.height, task.width
+
+
+def _blank(study: "StudySpec") -> Design:
+    none = np.zeros(0, dtype=np.int64)
+    return Design(np.zeros((0, *_shape(study)), dtype=np.float32), none, none)
+
+
 image_features = Features(
     read=_read,
     column=_column,
@@ -184,13 +194,9 @@ image_features = Features(
     encode=_encode,
     bounded_statistics=_bounded_statistics,
     fit_released=_fit_released,
+    blank=_blank,
 )
 """From a .npz file to examples; plug-in tasks may reuse it."""
-
-
-def _shape(study: "StudySpec") -> tuple[int, int, int]:
-    task = _task(study)
-    return task.channels, task.height, task.width
 
 
 IMAGE = Task(

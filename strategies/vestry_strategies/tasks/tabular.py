@@ -177,6 +177,13 @@ def _encode(study: "StudySpec", preprocessing: Arrays, design: Design) -> Exampl
     return Examples(((inputs - mean) / scale).astype(np.float32), targets)
 
 
+def _blank(study: "StudySpec") -> Design:
+    task = _task(study)
+    kind = np.float64 if task.target.type == "regression" else np.int64
+    none = np.zeros(0, dtype=np.int64)
+    return Design(np.zeros((0, len(columns(task)))), none.astype(kind), none)
+
+
 tabular_features = Features(
     read=_read,
     column=_column,
@@ -186,6 +193,7 @@ tabular_features = Features(
     encode=_encode,
     bounded_statistics=lambda study, design: bounded_statistics(_task(study), design),
     fit_released=lambda study, sums: fit_released(_task(study), sums),
+    blank=_blank,
 )
 """From a delimited file to examples; plug-in tasks may reuse it."""
 
