@@ -203,8 +203,8 @@ class History:
         if inputs >= rules.rounds_allowed:
             raise Repeated(
                 "rounds of the study",
-                f"{inputs} sums of kind {plan.kind} have had this site's input, of {rules.rounds_allowed} that "
-                "are allowed; the policy's max_repeats says how many beyond the study's number",
+                f"{inputs} sums of kind {plan.kind} have had this site's input, and {rules.rounds_allowed} may; "
+                "the policy's max_repeats says how many beyond the study's number",
                 round=plan.round,
             )
         times = self.consumed[plan.key]
@@ -231,7 +231,7 @@ class History:
                 raise RosterRefused(
                     "roster rule",
                     f"it differs by {change} from an earlier one on data set '{rules.dataset}', and the "
-                    f"policy's roster_change is {rules.roster_change}; two such sums tell single sites' updates",
+                    f"policy's roster_change is {rules.roster_change}; two such sums tell a site's update",
                     round=plan.round,
                 )
 

@@ -1,7 +1,7 @@
-"""The head file: a journal's newest entry, noted beside the database, so that a restored copy is told from it.
+"""The head file: a journal's newest entry, beside the database, so that a restored copy is told from it.
 
-Two slots of one block each; entry n goes to slot n mod 2, so that a write that a crash tears leaves the other. The
-file is also the writers' lock: the kernel lets go of it when a process dies.
+Two slots of one block each; entry n goes to slot n mod 2, so that a write that a crash tears leaves the other.
+The file is also the writers' lock: the kernel lets go of it when a process dies.
 
     ProtocolAbort
     └── JournalError    the file cannot be read or written, is damaged, or is held by another process
@@ -79,8 +79,8 @@ class HeadFile:
                 if time.monotonic() >= until:
                     raise JournalError(
                         "journal locked",
-                        f"{self.path}: another process has held it for {self._patience:g} seconds; wait for that "
-                        "process or stop it. Nothing has left this site",
+                        f"{self.path}: another process has held it for {self._patience:g} seconds; wait for "
+                        "that process or stop it. Nothing has left this site",
                     ) from None
                 time.sleep(_PAUSE)
         try:
@@ -114,8 +114,8 @@ class HeadFile:
         if not heads:
             raise JournalError(
                 "journal corrupt",
-                f"{self.path}: is damaged, so that lost entries cannot be told; restore it, or declare the loss "
-                "with `vestry-site journal declare-lost`",
+                f"{self.path}: is damaged, so that lost entries cannot be told; restore it, or declare the "
+                "loss with `vestry-site journal declare-lost`",
             )
         return max(heads, key=lambda head: (head.epoch, head.count))
 
@@ -136,8 +136,8 @@ class HeadFile:
         except OSError as error:
             raise JournalError(
                 "journal head",
-                f"{self.path}: cannot be written ({error.strerror}); make room or repair the disk. Nothing has left "
-                "this site",
+                f"{self.path}: cannot be written ({error.strerror}); make room or repair the disk. Nothing "
+                "has left this site",
             ) from None
 
     def close(self) -> None:

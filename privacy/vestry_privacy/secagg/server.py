@@ -210,7 +210,7 @@ class SumServer:
             raise self._odd(site, "masked input", "it is of another length or of other dealers")
         digest, length = hashlib.sha256(), 0
         for piece in pieces:
-            digest.update(memoryview(np.ascontiguousarray(piece, dtype="<u8")).cast("B"))
+            digest.update(np.ascontiguousarray(piece, dtype="<u8").data)
             length += len(piece)
         if length != words or not same(digest.digest(), one.digest):
             raise self._odd(site, "masked input", "its words are not those that it signed")

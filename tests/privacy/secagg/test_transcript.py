@@ -76,8 +76,10 @@ def test_a_missing_or_repeated_message_is_seen(part: str) -> None:
     if part in {"keys", "deals", "inputs"}:
         lists.append(messages[1:])
     for changed in lists:
+        mixed: Any = {part: changed}
+        content = replace(stored, **mixed).encode()
         with pytest.raises(ProtocolAbort):
-            verify_transcript(replace(stored, **{part: changed}).encode())
+            verify_transcript(content)
 
 
 def test_messages_of_another_sum_are_seen() -> None:
