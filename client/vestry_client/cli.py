@@ -7,6 +7,7 @@ import typer
 from vestry_client.command_line import run
 from vestry_client.dataset_command import app as dataset_app
 from vestry_client.init_command import init
+from vestry_client.journal_command import app as journal_app
 from vestry_client.ledger_command import app as ledger_app
 from vestry_client.policy_command import app as policy_app
 from vestry_client.population_command import app as population_app
@@ -38,6 +39,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(population_app, name="population")
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(journal_app, name="journal")
 
 
 def main() -> None:

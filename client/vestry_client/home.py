@@ -1,4 +1,4 @@
-"""A site's home folder: its keys, its ledger and the ledger's head, and its policy.
+"""A site's home folder: its keys, its ledger and its journal with their heads, and its policy.
 
 VestryError
 └── HomeError    the folder is not there, or holds a ledger without its key
@@ -15,6 +15,7 @@ from vestry_privacy.errors import VestryError
 from vestry_privacy.identity import SiteIdentity, create_identity, load_identity
 from vestry_privacy.ledger import Ledger
 from vestry_privacy.ledger_file import default_head
+from vestry_privacy.secagg.journal import Journal
 
 if TYPE_CHECKING:
     from vestry_client.policy import SitePolicy
@@ -74,8 +75,8 @@ class SiteHome:
     Attributes:
         folder: readable by its owner only.
         head: notes the ledger's newest entry, so that a restored backup is told from the ledger: best on
-            another disk; None puts it beside the ledger.
-        patience: seconds to wait for another process that holds the ledger.
+            another disk; None puts it beside the ledger. The journal's head lies with it.
+        patience: seconds to wait for another process that holds the ledger or the journal.
     """
 
     folder: Path
@@ -112,6 +113,27 @@ class SiteHome:
         """Where the ledger's newest entry is noted."""
         return self.head or default_head(self.ledger)
 
+    @property
+    def journal(self) -> Path:
+        """The journal of secure aggregation: its database."""
+        return self.folder / "journal.sqlite"
+
+    @property
+    def journal_head(self) -> Path:
+        """Where the journal's newest entry is noted."""
+        beside = self.head or self.journal
+        return beside.with_name(f"{beside.name}.{'head' if self.head is None else 'journal'}")
+
+    @property
+    def transcripts(self) -> Path:
+        """The folder of the secure sums' signed messages."""
+        return self.folder / "transcripts"
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the sites' identities, as this site has pinned it."""
+        return self.folder / "directory.bin"
+
     def create(self) -> tuple[SiteIdentity, list[Path]]:
         """Make what is not there yet; what is there stays as it is.
 
@@ -122,6 +144,7 @@ class SiteHome:
             HomeError: the folder cannot be made, or its ledger has lost its key.
             IdentityError: the key that is there cannot be used.
             LedgerError: the ledger that is there cannot be used.
+            JournalError: the journal that is there cannot be used, or was there.
         """
         if self.ledger.exists() and not self.identity.exists():
             raise HomeError(
@@ -148,6 +171,10 @@ class SiteHome:
         if not self.ledger.exists():
             made.append(self.ledger)
         with Ledger(self.ledger, identity, head=self.head, patience=self.patience):
+            pass
+        if not self.journal.exists():
+            made.append(self.journal)
+        with Journal.open_or_create(self.journal, head=self.journal_head, patience=self.patience):
             pass
         if not self.public_key.exists():
             write_durably(self.public_key, f"{identity.public_key.hex()}\n".encode())
@@ -210,6 +237,14 @@ class SiteHome:
                 "that never had one gets it with `vestry-site init`"
             )
         return Ledger(self.ledger, identity, head=self.head, patience=self.patience)
+
+    def open_journal(self) -> Journal:
+        """The site's journal of secure aggregation, its chain checked; a context manager.
+
+        Raises:
+            JournalError: it is missing, locked, damaged, newer, read-only, or older than its head.
+        """
+        return Journal(self.journal, head=self.journal_head, patience=self.patience)
 
 
 def read_public_key(text: str) -> bytes:

@@ -6,7 +6,7 @@ __all__ = ["init"]
 
 
 def init(home: Home = DEFAULT_HOME, head: Head = None, as_json: Json = False) -> None:
-    """Make a site's folder: its key, an empty ledger, and a policy that denies everything.
+    """Make a site's folder: its key, an empty ledger and journal, and a policy that denies everything.
 
     What is there already stays as it is.
     """
@@ -24,7 +24,7 @@ def init(home: Home = DEFAULT_HOME, head: Head = None, as_json: Json = False) ->
             }
         )
         return
-    for path in (site.identity, site.public_key, site.ledger, site.policy):
+    for path in (site.identity, site.public_key, site.ledger, site.journal, site.policy):
         note(f"{path}: {'made' if path in made else 'is there already, left as it is'}")
     note(f"Next: say in {site.policy} what this site allows. As it stands, nothing trains.")
     say(f"fingerprint {identity.fingerprint}")

@@ -1,5 +1,6 @@
-"""A masked vector that arrives in frames: on a disk until it is whole, so that a site lost in mid-upload adds
-nothing, and memory does not grow with the number of uploads.
+"""A masked vector that arrives in frames: on a disk until it is whole.
+
+So a site that is lost in mid-upload adds nothing, and memory does not grow with the number of uploads.
 
 VestryError
 └── SpoolError    a frame is too large, empty or no whole words; the vector is longer or shorter than planned
@@ -46,7 +47,8 @@ class Spool:
     def __init__(self, words: int, folder: Path | None = None, memory: int = LARGEST_FRAME) -> None:
         self._size = words * _WORD
         self._there = 0
-        self._file = tempfile.SpooledTemporaryFile(max_size=memory, dir=folder)  # noqa: SIM115  see close
+        place = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=memory, dir=place)  # noqa: SIM115  see close
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,11 @@
-"""`vestry benchmark dpsgd`: what private steps cost in time."""
+"""`vestry benchmark`: what private steps cost in time, and what a secure sum costs."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vestry_simulations.secagg_command import secagg
 
 if TYPE_CHECKING:
     from vestry_simulations.step_costs import NoiseCost, StepCost
@@ -17,11 +19,7 @@ MOST_NOISE = 4.0
 """Target: cryptographic noise over torch's."""
 
 app = typer.Typer(help="Figures of this machine, as ratios measured in one run.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `dpsgd` a subcommand although it is alone."""
+app.command()(secagg)
 
 
 @app.command()

@@ -275,8 +275,9 @@ def _plain(arrays: Arrays) -> dict[str, list[object]]:
 
 def crowd_words(sites: int) -> str:
     """Among how many honest sites an update is hidden, in words; the two numbers it stands on beside it."""
-    lost = tolerated_dropouts(sites)
+    lost, against = tolerated_dropouts(sites), most_colluders(sites)
+    helps = "collude" if against > 1 else "colludes"
     return (
         f"an update is hidden among at least t - c = {honest_crowd(sites)} honest sites ({sites} sites, at "
-        f"most {most_colluders(sites)} colludes with the coordinator, {lost or 'none'} may drop out)"
+        f"most {against} {helps} with the coordinator, {lost or 'none'} may drop out)"
     )

@@ -1,4 +1,4 @@
-"""A federation in one process: real handlers, ledgers and journals of 3 to 5 sites, and a server to lead a sum."""
+"""A federation in one process: handlers, ledgers and journals of 3 to 5 sites, and a server to lead a sum."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -148,8 +148,10 @@ class Federation:
             EvaluateOrder: "evaluate",
         }
         kind, layout = kinds[type(order)], self.bench.flat.layout
-        statistics = isinstance(order, StatisticsOrder)
         shared = order.shared if isinstance(order, TrainOrder) else {}
+        model, configuration = self.bench.digest, configuration_hash({}, {})
+        if not isinstance(order, StatisticsOrder):
+            model, configuration = model_hash(order.model), configuration_hash(order.preprocessing, shared)
         extra = self.bench.strategy.extra(layout.trainable)
         equal = self.study.aggregation.weighting == "equal"
         limits = {"statistics": STATISTICS_WEIGHT_LIMIT, "train": 1 if equal else 200, "evaluate": 1}
@@ -161,8 +163,8 @@ class Federation:
             sequence=self.sequence,
             directory=self.directory,
             roster=self.directory.roster(),
-            model=bytes.fromhex(self.bench.digest if statistics else model_hash(order.model)),
-            configuration=configuration_hash({} if statistics else order.preprocessing, shared),
+            model=bytes.fromhex(model),
+            configuration=configuration,
             values=layout.size + extra if kind == "train" else 0,
             wide=sum_layout(self.study, self.bench.task, kind).size,
             weight_limit=limits[kind],

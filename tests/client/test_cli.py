@@ -39,13 +39,14 @@ def test_from_nothing_to_a_checked_ledger(tmp_path: Path) -> None:
 
 def test_help_and_version() -> None:
     said = vestry_site("--help").stdout
-    for name in ("init", "policy", "population", "dataset", "ledger"):
+    for name in ("init", "policy", "population", "dataset", "ledger", "journal"):
         assert name in said
     assert vestry_site("--version").stdout.strip() == f"vestry-site {version('vestry')}"
 
 
 @pytest.mark.parametrize(
-    "words", [("ledger", "verify"), ("ledger", "show"), ("policy", "check"), ("--help",)]
+    "words",
+    [("ledger", "verify"), ("ledger", "show"), ("journal", "status"), ("policy", "check"), ("--help",)],
 )
 def test_commands_load_neither_torch_nor_flower(tmp_path: Path, words: tuple[str, ...]) -> None:
     home = make_home(tmp_path)
@@ -66,7 +67,7 @@ def test_commands_load_neither_torch_nor_flower(tmp_path: Path, words: tuple[str
 
 
 def test_where_there_is_no_site(tmp_path: Path) -> None:
-    for words in (("ledger", "show"), ("ledger", "report"), ("population", "register", "a")):
+    for words in (("ledger", "show"), ("journal", "status"), ("population", "register", "a")):
         result = vestry_site(*words, folder=tmp_path)
         refused(result, "vestry-site init")
         assert result.stdout == ""

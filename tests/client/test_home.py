@@ -14,12 +14,21 @@ from vestry_client.policy import SitePolicy
 from vestry_client.policy_file import PolicyFileError, parse_policy
 from vestry_privacy.identity import IdentityError
 from vestry_privacy.ledger_errors import LedgerError, LedgerUnavailable, WrongIdentity
+from vestry_privacy.secagg.errors import JournalError
+from vestry_privacy.secagg.history import NO_HEAD
 
 
 def test_a_new_site_denies_everything(tmp_path: Path) -> None:
     home = SiteHome(tmp_path / "deep" / "site")
     identity, made = home.create()
-    assert set(made) == {home.identity, home.public_key, home.split_key, home.ledger, home.policy}
+    assert set(made) == {
+        home.identity,
+        home.public_key,
+        home.split_key,
+        home.ledger,
+        home.journal,
+        home.policy,
+    }
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(home.identity.stat().st_mode) == 0o600
     assert stat.S_IMODE(home.split_key.stat().st_mode) == 0o600
@@ -28,6 +37,12 @@ def test_a_new_site_denies_everything(tmp_path: Path) -> None:
     assert read_public_key(str(home.public_key)) == identity.public_key
     with home.open_ledger() as ledger:
         assert [entry.kind for entry in ledger.entries()] == ["create"]
+    with home.open_journal() as journal:
+        assert journal.head() == NO_HEAD
+    assert home.journal_head.exists()
+    for path in (home.transcripts, home.directory):
+        assert path.parent == home.folder
+        assert not path.exists()
 
 
 def test_the_starting_policy_is_valid_once_its_example_is_taken() -> None:
@@ -124,8 +139,12 @@ def test_the_head_may_lie_on_another_disk(tmp_path: Path) -> None:
     home.create()
     assert head.exists()
     assert not (home.folder / "ledger.sqlite.head").exists()
-    with home.open_ledger() as ledger:
+    assert home.journal_head == tmp_path / "elsewhere" / "head.journal"
+    assert home.journal_head.exists()
+    assert not (home.folder / "journal.sqlite.head").exists()
+    with home.open_ledger() as ledger, home.open_journal() as journal:
         assert ledger.rollback is None
+        assert journal.head() == NO_HEAD
 
 
 def test_a_locked_ledger_is_told(tmp_path: Path) -> None:
@@ -137,6 +156,26 @@ def test_a_locked_ledger_is_told(tmp_path: Path) -> None:
             SiteHome(home.folder, patience=0.1).open_ledger()
     with home.open_ledger() as ledger:
         assert ledger.rollback is None
+
+
+def test_a_journal_that_is_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    with home.open_journal() as journal:
+        journal.declare_loss("a test")
+    home.journal.unlink()
+    for use in (home.open_journal, home.create):
+        with pytest.raises(JournalError, match="declare-lost"):
+            use()
+    assert not home.journal.exists()
+
+
+def test_a_site_of_before_gets_its_journal(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    home.journal.unlink()
+    home.journal_head.unlink()
+    with pytest.raises(JournalError, match="gets it with `vestry-site init`"):
+        home.open_journal()
+    assert home.create()[1] == [home.journal]
 
 
 def test_public_keys_are_read_from_digits_or_a_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_init_makes_a_site(tmp_path: Path) -> None:
     identity = home.load_identity()
     assert f"fingerprint {identity.fingerprint}" in said
     assert identity.public_key.hex() in said
-    for path in (home.identity, home.public_key, home.ledger, home.policy):
+    for path in (home.identity, home.public_key, home.ledger, home.journal, home.policy):
         assert f"{path}: made" in notes
         assert path.is_file()
     assert "nothing trains" in notes
@@ -22,7 +22,8 @@ def test_init_makes_a_site(tmp_path: Path) -> None:
 def test_init_again_changes_nothing(tmp_path: Path) -> None:
     home = SiteHome(tmp_path / "site")
     first = json.loads(asked("init", "--json", home=home)[0])
-    assert first["made"] == ["policy.toml", "identity.pem", "split.key", "ledger.sqlite", "identity.pub"]
+    books = ["ledger.sqlite", "journal.sqlite"]
+    assert first["made"] == ["policy.toml", "identity.pem", "split.key", *books, "identity.pub"]
     assert first["fingerprint"] == home.load_identity().fingerprint
     again = json.loads(asked("init", "--json", home=home)[0])
     assert again == {**first, "made": []}

@@ -1,13 +1,16 @@
 """A scripted exchange: a hostile or unlucky set of sites, and a study of two weights."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from tests.client.bench import make_study
 from vestry_server.checkpoint import RunState
+from vestry_server.exchange import Exchange
 from vestry_server.progress import Event, RoundFailed, RoundRecord
 from vestry_server.rounds import Run, open_run, run_study
+from vestry_server.secure_run import SecureRun
 from vestry_strategies.orders import (
     EvaluateOrder,
     EvaluateReply,
@@ -102,15 +105,21 @@ class Course:
     """A run of the small study over a scripted exchange, with everything that was told and kept."""
 
     def __init__(
-        self, *changes: tuple[str, str], script: Script = obedient, exchange: Scripted | None = None
+        self,
+        *changes: tuple[str, str],
+        script: Script = obedient,
+        exchange: Exchange | None = None,
+        secure: SecureRun | None = None,
     ) -> None:
         self.study: StudySpec = make_study(*changes)
-        self.exchange = exchange or Scripted(script)
+        self.exchange: Any = exchange or Scripted(script)
         self.kept: list[RunState] = []
         self.events: list[Event] = []
         self.run: Run
         self.first: Vector
-        self.run, self.first = open_run(self.study, self.exchange, self.kept.append, self.events.append)
+        self.run, self.first = open_run(
+            self.study, self.exchange, self.kept.append, self.events.append, secure=secure
+        )
 
     def go(self, state: RunState | None = None) -> RunState:
         """Run to the end."""

@@ -24,6 +24,8 @@ def training(**plain: Any) -> TrainingSpec:
 def test_defaults_are_the_safe_ones() -> None:
     assert AggregationSpec().secure
     assert AggregationSpec().min_sites == 2
+    assert AggregationSpec().lane_bits is None  # what is not there is not in a study's hash
+    assert AggregationSpec().value_range is None
     assert PrivacySpec(epsilon=1.0, delta=1e-5, sampling_probability=0.1).unit == "patient"
     assert EvaluationSpec().holdout.fraction == 0.2
     assert EvaluationSpec().keep == "last"
@@ -144,3 +146,12 @@ def test_the_defaults_of_privacy_are_the_careful_ones() -> None:
     assert spec.metrics == ()
     assert spec.site is None
     assert SiteGuaranteeSpec(epsilon=1.0, delta=1e-2, clip=1.0).noise_at == "site"
+
+
+@pytest.mark.parametrize(
+    "plain", [{"lane_bits": 20}, {"lane_bits": "21"}, {"value_range": 0}, {"value_range": -1}]
+)
+def test_a_secure_sum_has_known_lanes_and_a_range(plain: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        AggregationSpec(**plain)
+    assert AggregationSpec(lane_bits=16, value_range=0.5).lane_bits == 16

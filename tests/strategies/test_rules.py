@@ -240,3 +240,11 @@ def test_a_cohort_holds_enough_sites() -> None:
 def test_all_broken_rules_are_said_at_once() -> None:
     message = said(SECURE, strategy("fedmedian"), ('metrics = ["accuracy", "auc"]', 'metrics = ["rmse"]'))
     assert message.startswith("2 problems")
+
+
+@pytest.mark.parametrize("setting", ["lane_bits = 16", "value_range = 2.0"])
+def test_settings_of_a_secure_sum_go_with_one(setting: str) -> None:
+    key = setting.split()[0]
+    message = said(("secure = false", f"secure = false\n{setting}"))
+    assert message.startswith(f"aggregation.{key}: is of a secure sum, and secure = false makes none")
+    make_study(("secure = false", f"secure = true\n{setting}"))

@@ -1,4 +1,4 @@
-"""What this version cannot do is refused; what is insecure is stamped."""
+"""What a study cannot have is refused; what is insecure is stamped."""
 
 import pytest
 
@@ -18,13 +18,30 @@ def test_a_study_that_says_what_it_does_without_is_supported(study: StudySpec) -
     check_supported(study)
 
 
-def test_secure_aggregation_is_asked_for_by_default_and_refused() -> None:
+def test_secure_aggregation_is_asked_for_by_default_and_supported() -> None:
     study = make_study(("secure = false", "min_sites = 2"))
     assert study.aggregation.secure
-    with pytest.raises(StudyError, match=r"aggregation\.secure: .* write secure = false"):
-        check_supported(study)
-    with pytest.raises(StudyError, match=r"aggregation\.secure"):
-        check_supported(private_study(SECURE))
+    check_supported(study)
+    check_supported(private_study(SECURE))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("min_sites = 201", r"aggregation\.min_sites: 201; at most 200 sites"),
+        ("cohort = 2\nmin_sites = 2", r"aggregation\.cohort: 2; 3 to 200 sites"),
+        ("cohort = 201\nmin_sites = 2", r"aggregation\.cohort: 201; 3 to 200 sites"),
+    ],
+)
+def test_fewer_sites_than_hide_one_and_more_than_add_up_are_refused(setting: str, said: str) -> None:
+    with pytest.raises(StudyError, match=f"{said}.*write secure = false"):
+        check_supported(make_study(("secure = false", setting)))
+    check_supported(make_study(("secure = false", f"secure = false\n{setting}")))
+
+
+@pytest.mark.parametrize("setting", ["min_sites = 200", "cohort = 3\nmin_sites = 2", "cohort = 200"])
+def test_the_smallest_and_the_largest_numbers_of_sites_are_supported(setting: str) -> None:
+    check_supported(make_study(("secure = false", setting)))
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ class History:
         if inputs >= rules.rounds_allowed:
             raise Repeated(
                 "rounds of the study",
-                f"{inputs} sums of kind {plan.kind} have had this site's input, and {rules.rounds_allowed} may; "
-                "the policy's max_repeats says how many beyond the study's number",
+                f"{inputs} sums of kind {plan.kind} have had this site's input; {rules.rounds_allowed} may. "
+                "The policy's max_repeats says how many beyond the study's number",
                 round=plan.round,
             )
         times = self.consumed[plan.key]

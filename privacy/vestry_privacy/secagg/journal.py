@@ -1,12 +1,12 @@
-"""A site's journal of secure sums: what it accepted, sent, signed and revealed, on the disk before it leaves.
+"""A site's journal of secure sums: what it accepted, sent, signed and revealed, on the disk before that.
 
-Entries in one chain of hashes in one SQLite file. The state is read from the entries when the journal is opened
-(the chain is checked), and kept up with what other processes append. Each method is one transaction, and decides
-inside it, so two processes cannot both take one step of one plan. Nothing secret is in it.
+Entries in one chain of hashes in one SQLite file. The state is read from the entries when the journal is
+opened (the chain is checked), and kept up with what other processes append. Each method is one transaction,
+and decides inside it, so two processes cannot both take one step of one plan. Nothing secret is in it.
 
-A secure sum costs five flushes: accept, consume with the head file, sign, reveal. The peers' heads cost none of
-their own: a kill does not take them back, and they are on the disk with ``consume``, before anything that a
-peer's past protects leaves.
+A secure sum costs five flushes: accept, consume with the head file, sign, reveal. The peers' heads cost none
+of their own: a kill does not take them back, and they are on the disk with ``consume``, before anything that
+a peer's past protects leaves.
 
     ProtocolAbort
     ├── JournalError     the file: missing, locked, damaged, newer, older than its head, read-only, full
@@ -18,11 +18,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vestry_privacy.secagg.encoding import DIGEST_BYTES
 from vestry_privacy.secagg.errors import BadMessage, JournalError
@@ -40,14 +39,11 @@ from vestry_privacy.secagg.journal_entries import (
     note_entry,
     roster_hash,
 )
-from vestry_privacy.secagg.journal_file import DECLARE, JournalFile, create_file, set_aside
+from vestry_privacy.secagg.journal_file import DECLARE, JournalFile, create_file
 from vestry_privacy.secagg.journal_head import HeadFile, default_head
 from vestry_privacy.secagg.journal_report import JournalReport, Lost, report_of
 
-__all__ = ["Declared", "Journal", "declare_lost"]
-
-_REPAIRABLE = frozenset({"journal older", "journal head missing"})
-_BEGUN_ANEW = frozenset({"journal missing", "journal corrupt"})
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -58,13 +54,14 @@ class Journal:
         patience: seconds to wait for another process.
         head: the head file, best on another disk; None for beside the database.
         clock: seconds since 1970.
+        repairing: open one that was set back, or whose head file is lost, so that the loss can be declared.
 
     Raises:
         JournalError: missing, locked, damaged, newer, read-only, or older than its head; says how to recover.
 
     Guarantees:
-        When a method returns, a killed process or (but for :meth:`see_peers`, see the module) a power cut does
-        not undo it; when it raises, nothing of it was recorded, or it was recorded and nothing may leave.
+        When a method returns, a kill does not undo it, nor does a power cut (but for :meth:`see_peers`, see
+        the module). When it raises, nothing of it is recorded, or it is and nothing may leave.
     """
 
     def __init__(
@@ -74,14 +71,14 @@ class Journal:
         patience: float = 5.0,
         head: Path | None = None,
         clock: Callable[[], float] = time.time,
-        _repairing: bool = False,
+        repairing: bool = False,
     ) -> None:
         self._clock, self._process, self._mutex = clock, os.getpid(), threading.RLock()
         self._history, self._head = History(), NO_HEAD
         self._rosters: dict[bytes, tuple[bytes, ...]] = {}
         self._losses: list[Lost] = []
-        self._repairing = _repairing
-        self._file = JournalFile(path, head, patience, repairing=_repairing)
+        self._repairing = repairing
+        self._file = JournalFile(path, head, patience, repairing=repairing)
         try:
             self.head()
         except BaseException:
@@ -102,10 +99,8 @@ class Journal:
             JournalError: there is one; or its head file is there, so that it was lost; or the disk refuses.
         """
         noted = head or default_head(path)
-        if noted.exists() and not path.exists():
-            with _head_file(noted, patience) as file:
-                if file.read() != NO_HEAD:
-                    JournalFile(path, head, patience)  # says that it is missing
+        if not path.exists() and _was_there(path, noted, patience):
+            JournalFile(path, head, patience)  # says that it is missing
         try:
             create_file(path)
         except FileExistsError:
@@ -173,10 +168,11 @@ class Journal:
             JournalError: the file cannot be used.
         """
         plan = Accepted(plan_hash, run, kind, sequence, round, roster, model, rules)
+        joined = _joined(roster)
         with self._writing():
             self._history.check_accept(plan)
             if roster_hash(roster) not in self._rosters:
-                self._file.add_roster(_members(roster))
+                self._file.add_roster(joined)
             self._append(Accept(plan))
 
     def see_peers(self, heads: Mapping[bytes, tuple[Head, Head]]) -> None:
@@ -322,7 +318,7 @@ class Journal:
         for count, body, hashed in rows[1:] if newest else rows:
             self._take(count, body, hashed)
 
-    def _take(self, count: int, body: bytes, hashed: bytes) -> None:
+    def _take(self, count: Any, body: Any, hashed: Any) -> None:
         place = self._head.count + 1
         if (
             count != place
@@ -343,7 +339,7 @@ class Journal:
 
     def _require_whole(self, noted: Head) -> None:
         """The entry that was noted is in the chain, or a loss was declared after it."""
-        if self._repairing or noted.epoch < self._head.epoch or noted.count == 0:
+        if self._repairing or noted == self._head or noted.epoch < self._head.epoch or noted.count == 0:
             return
         found = self._file.entries(noted.count)[:1] if noted.epoch == self._head.epoch else []
         if not found or (found[0][0], found[0][2]) != (noted.count, noted.hash):
@@ -352,8 +348,8 @@ class Journal:
     def _set_back(self, known: Head) -> JournalError:
         return JournalError(
             "journal older",
-            f"{self._file.name}: {known.count} entries were written, and they are not all here: an older copy, or "
-            f"another branch, was restored. Put the newest copy back or, where there is none, {DECLARE}",
+            f"{self._file.name}: {known.count} entries were written, and not all are here: an older copy or "
+            f"another branch was restored. Put the newest copy back or, where there is none, {DECLARE}",
         )
 
     def _require_process(self) -> None:
@@ -361,3 +357,19 @@ class Journal:
             raise JournalError(
                 "journal", f"{self._file.name}: was opened in another process; open it in this one"
             )
+
+
+def _was_there(path: Path, noted: Path, patience: float) -> bool:
+    """Is something left of a journal? SQLite would take a log that was left for the new database's."""
+    if path.with_name(f"{path.name}-wal").exists():
+        return True
+    if not noted.exists():
+        return False
+    with closing(HeadFile(noted, patience)) as file:
+        return file.read() != NO_HEAD
+
+
+def _joined(roster: tuple[bytes, ...]) -> bytes:
+    if not roster or any(len(member) != DIGEST_BYTES for member in roster):
+        raise BadMessage("journal entry", f"a roster has no members, or one that is not {DIGEST_BYTES} bytes")
+    return b"".join(roster)

@@ -1,12 +1,12 @@
-"""A site's journal on the disk: one SQLite file, and the head file beside it. Knows nothing of what entries mean.
+"""A site's journal on the disk: one SQLite file and the head file beside it; not what the entries mean.
 
-SQLite in WAL mode with ``synchronous=FULL``: a commit is on the disk when it returns. The head is written after
-the commit, so it is never ahead of the database but where the database was set back. It is flushed where masked
-input is about to leave; the other notes reach the disk when the system likes, since a note that a power cut took
-back is merely old.
+SQLite in WAL mode with ``synchronous=FULL``: a commit is on the disk when it returns. The head is written
+after the commit, so it is ahead of the database only where the database was set back. It is flushed where
+masked input is about to leave; the other notes reach the disk when the system likes, since a note that a
+power cut took back is merely old.
 
     ProtocolAbort
-    └── JournalError    missing, empty, locked, read-only, full, damaged, newer, replaced, or another program's
+    └── JournalError    missing, locked, read-only, full, damaged, newer, replaced, or another program's
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from vestry_privacy.durable import create_durably
-from vestry_privacy.secagg.encoding import Reader, field, u64
+from vestry_privacy.secagg.encoding import DIGEST_BYTES, Reader, field, u64
 from vestry_privacy.secagg.errors import BadMessage, JournalError
 from vestry_privacy.secagg.history import NO_HEAD, Head
 from vestry_privacy.secagg.journal_head import HeadFile, default_head
@@ -44,7 +44,7 @@ _PROBLEMS = {
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_PERM: _READ_ONLY,
-    sqlite3.SQLITE_CANTOPEN: ("closed", "cannot be opened; its folder must exist and be writable"),
+    sqlite3.SQLITE_CANTOPEN: ("unusable", "cannot be opened; its folder must exist and be writable"),
     sqlite3.SQLITE_FULL: ("full", "does not fit on the disk; make room"),
     sqlite3.SQLITE_IOERR: ("disk", "cannot be written or read: the disk refuses; make room or repair it"),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
@@ -185,6 +185,8 @@ class JournalFile:
         """Replace highest heads, inside :meth:`writing`."""
         rows = []
         for site, pair in heads.items():
+            if any(len(head.hash) != DIGEST_BYTES for head in pair):
+                raise BadMessage("heads of a peer", "a hash is not 32 bytes", peer=site.hex())
             content = b"".join(u64(head.epoch) + u64(head.count) + field(head.hash) for head in pair)
             rows.append((site, content, hashlib.sha256(site + content).digest()))
         try:
@@ -234,8 +236,9 @@ class JournalFile:
         except FileNotFoundError:
             raise JournalError(
                 "journal missing",
-                f"{path}: is missing, and with it what this site has sent and signed; restore the newest copy or, "
-                f"where there is none, {DECLARE}. A site that never had one gets it with `vestry-site init`",
+                f"{path}: is missing, and with it what this site has sent and signed; restore the newest "
+                f"copy or, where there is none, {DECLARE}. A site that never had one gets it with "
+                "`vestry-site init`",
             ) from None
         except OSError as error:
             raise JournalError(
@@ -251,7 +254,7 @@ class JournalFile:
             if newest and not self._repairing:
                 raise JournalError(
                     "journal head missing",
-                    f"{path}: is missing beside a journal of {newest} entries, so that lost entries cannot be told; "
+                    f"{path}: is missing beside a journal of {newest} entries, so a loss cannot be told; "
                     f"restore it or {DECLARE}",
                 )
             with suppress(FileExistsError):
@@ -285,7 +288,7 @@ class JournalFile:
     def _heads(self, site: bytes, content: bytes, summed: bytes) -> tuple[Head, Head]:
         reader = Reader(content, "heads of a peer")
         try:
-            pair = tuple(Head(reader.u64(), reader.u64(), reader.field(32)) for _ in range(2))
+            pair = tuple(Head(reader.u64(), reader.u64(), reader.field(DIGEST_BYTES)) for _ in range(2))
             reader.end()
         except BadMessage:
             raise self.damaged("the heads of a peer cannot be read") from None

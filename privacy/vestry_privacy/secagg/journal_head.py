@@ -1,7 +1,7 @@
 """The head file: a journal's newest entry, beside the database, so that a restored copy is told from it.
 
-Two slots of one block each; entry n goes to slot n mod 2, so that a write that a crash tears leaves the other.
-The file is also the writers' lock: the kernel lets go of it when a process dies.
+Two slots of one block each; entry n goes to slot n mod 2, so a write that a crash tears leaves the other. The
+file is also the writers' lock: the kernel lets go of it when a process dies.
 
     ProtocolAbort
     └── JournalError    the file cannot be read or written, is damaged, or is held by another process

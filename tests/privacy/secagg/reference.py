@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = [
-    "P",
+    "PRIME",
     "SERVER",
     "VERSION",
     "Member",
@@ -52,7 +52,7 @@ __all__ = [
 
 VERSION = b"vestry-secagg/1"
 SERVER = 0xFFFFFFFF
-P = 2**256 + 297
+PRIME = 2**256 + 297
 WORD = 2**64
 WIDE = 2**119  # the offset of a wide value
 LIMB = 2**40
@@ -171,10 +171,12 @@ def share_out(
         drawn = bytearray(draw(33))
         drawn[0] &= 1
         number = int.from_bytes(drawn, "big")
-        if number < P:
+        if number < PRIME:
             coefficients.append(number)
     return {
-        holder: (sum(a * (holder + 1) ** power for power, a in enumerate(coefficients)) % P).to_bytes(33, "big")
+        holder: (sum(a * (holder + 1) ** power for power, a in enumerate(coefficients)) % PRIME).to_bytes(
+            33, "big"
+        )
         for holder in holders
     }
 
@@ -186,10 +188,10 @@ def reconstruct(shares: dict[int, bytes]) -> bytes:
         above, below = 1, 1
         for other in shares:
             if other != holder:
-                above = above * (other + 1) % P
-                below = below * (other - holder) % P
-        total += int.from_bytes(share, "big") * above * pow(below, -1, P)
-    return (total % P).to_bytes(32, "big")
+                above = above * (other + 1) % PRIME
+                below = below * (other - holder) % PRIME
+        total += int.from_bytes(share, "big") * above * pow(below, -1, PRIME)
+    return (total % PRIME).to_bytes(32, "big")
 
 
 # Plan and directory --------------------------------------------------------------------------------------
@@ -257,7 +259,11 @@ class RefPlan:
     def encode(self) -> bytes:
         return b"".join(
             (
-                field(self.version) + field(self.type) + field(self.study) + field(self.run) + field(self.kind),
+                field(self.version)
+                + field(self.type)
+                + field(self.study)
+                + field(self.run)
+                + field(self.kind),
                 u64(self.sequence) + u32(self.round) + u64(self.directory) + listing(self.roster),
                 field(self.model) + field(self.configuration) + field(self.code),
                 u64(self.values) + u32(self.wide) + u32(self.lane_bits) + u32(self.lanes or self.per_word),

@@ -212,3 +212,10 @@ def test_nothing_released_takes_declared_constants() -> None:
     declared = image_study(('kind = "image"', 'kind = "image"\nstandardise = "declared"'))
     exact = IMAGE.features.statistics(declared, Design(np.ones((3, 2, 6, 4)), np.zeros(3, int), np.arange(3)))
     assert IMAGE.features.fit(declared, exact)["mean"].tolist() == [0.5, 0.5]
+
+
+def test_a_blank_design_is_one_of_no_images(path: Path) -> None:
+    assert IMAGE.features.blank is not None
+    blank, none = IMAGE.features.blank(STUDY), design(read(path)).take(np.zeros(0, dtype=np.int64))
+    assert (blank.inputs.shape, blank.inputs.dtype) == (none.inputs.shape, none.inputs.dtype)
+    assert (blank.targets.dtype, blank.kept.dtype) == (none.targets.dtype, none.kept.dtype)

@@ -225,3 +225,16 @@ def test_class_counts_are_part_of_the_statistics() -> None:
 def test_the_model_has_one_input_a_column() -> None:
     layers = list(TABULAR.build_model(STUDY).parameters())
     assert layers[0].shape == (1, 8)
+
+
+@pytest.mark.parametrize("kind", ['"regression"', '"binary"\nclasses = ["a", "b"]'])
+def test_a_blank_design_is_one_of_no_rows(kind: str) -> None:
+    asked = study(('"regression"', kind), ('"linear"', '"linear"' if "reg" in kind else '"logistic"'))
+    features = TABULAR.features
+    assert features.blank is not None
+    blank = features.blank(asked)
+    column = ["a"] * 40 if "binary" in kind else [0.5] * 40
+    read = features.design(asked, rows(y=column)).take(np.zeros(0, dtype=np.int64))
+    assert (blank.inputs.shape, blank.inputs.dtype) == (read.inputs.shape, read.inputs.dtype)
+    assert (blank.targets.dtype, blank.kept.dtype) == (read.targets.dtype, read.kept.dtype)
+    assert len(blank) == 0
