@@ -66,11 +66,7 @@ def _show(cost: "SecaggCost") -> None:
     from vestry_simulations.display import console
 
     flower = cost.flower_client_cpu_s is not None
-    table = Table(
-        title=f"secure sum of {cost.parameters:,} values over {cost.sites} sites, {cost.dropouts} lost",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("figure", no_wrap=True)
     table.add_column("vestry", justify="right", no_wrap=True)
     if flower:
@@ -86,10 +82,13 @@ def _show(cost: "SecaggCost") -> None:
         beside = ["", ""] if other is None else [f"{other:.3f}", f"{other / own:.1f}"]
         table.add_row(name, f"{own:.3f}", *(beside if flower else []))
     out = console()
+    out.print(f"secure sum of {cost.parameters:,} values over {cost.sites} sites, {cost.dropouts} lost")
     out.print(table)
     mark = f"{cost.mask_over_floor:.2f}"
     if cost.mask_over_floor > MOST_MASK:
         mark = f"[red]{mark}[/]"
+    digests = cost.digest_cpu_s * (cost.sites - cost.dropouts)
+    out.print(f"of the server's time {digests:.3f} s are digests of the survivors' vectors")
     out.print(
         f"a site's {cost.sites} masks take {mark} times the floor of AES-128-CTR and addition, "
         f"{cost.floor_cpu_s:.3f} s (target: at most {MOST_MASK:g})"

@@ -34,7 +34,7 @@ from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.secagg import client
 from vestry_privacy.secagg.directory import Directory, Member
 from vestry_privacy.secagg.history import NO_HEAD, Head
-from vestry_privacy.secagg.masks import MASK_KEY_BYTES, MaskStream, add_masks
+from vestry_privacy.secagg.masks import MASK_KEY_BYTES, MaskStream, add_masks, digest_words
 from vestry_privacy.secagg.messages import sign_plan
 from vestry_privacy.secagg.plan import Plan, threshold, tolerated_dropouts
 from vestry_privacy.secagg.roster import Roster
@@ -64,6 +64,7 @@ class SecaggCost:
         client_cpu_s: one site, all six steps.
         key_stage_cpu_s: of these, the three before training.
         server_cpu_s: the server, all steps, the sum decoded.
+        digest_cpu_s: SHA-256 over one masked vector; a site does it once, the server for every survivor.
         floor_cpu_s: the least that a site's masks can cost on this machine.
         mask_over_floor: its mask stage over that.
         bytes_per_parameter: masked words that a site sends.
@@ -79,6 +80,7 @@ class SecaggCost:
     client_cpu_s: float
     key_stage_cpu_s: float
     server_cpu_s: float
+    digest_cpu_s: float
     floor_cpu_s: float
     mask_over_floor: float
     bytes_per_parameter: float
@@ -126,12 +128,12 @@ def secagg_cost(
     tell(0.05 * share)
     update = np.random.default_rng(0).standard_normal(parameters, dtype=np.float32)
     plan, meter = _Sites(parameters, sites), Counter[str]()
-    floor, masks = _floor_and_masks(plan.plan.shape.words, sites)
+    digest, floor, masks = _stages(plan.plan.shape.words, sites)
     tell(0.1 * share)
     _run(plan, update, lost, meter, lambda done: tell((0.1 + 0.9 * done) * share))
     keys, others = meter["keys"], meter["input"] + meter["unmask"]
     cost = SecaggCost(
-        parameters, sites, lost, keys + others, keys, meter["server"], floor, masks / floor,
+        parameters, sites, lost, keys + others, keys, meter["server"], digest, floor, masks / floor,
         8 * plan.plan.shape.words / parameters, peak,
     )  # fmt: skip
     if not flower:
@@ -276,15 +278,16 @@ def _clock(meter: Counter[str], role: str) -> Iterator[None]:
     meter[role] += time.process_time() - began  # type: ignore[assignment]
 
 
-def _floor_and_masks(words: int, masks: int) -> tuple[float, float]:
-    """CPU seconds of the floor and of the mask stage, for so many masks over so many words."""
+def _stages(words: int, masks: int) -> tuple[float, float, float]:
+    """CPU seconds of a digest, of the floor and of the mask stage, for so many masks over so many words."""
     vector: NDArray[np.uint64] = np.zeros(words, np.uint64)
-    floors, stages = [], []
+    digests, floors, stages = [], [], []
     for _ in range(_TURNS):
+        digests.append(_seconds(partial(digest_words, vector)))
         floors.append(_seconds(partial(_floor, words, masks)))
         keys = [Secret(os.urandom(MASK_KEY_BYTES)) for _ in range(masks)]
         stages.append(_seconds(partial(_mask_stage, vector, keys)))
-    return median(floors), median(stages)
+    return median(digests), median(floors), median(stages)
 
 
 def _mask_stage(vector: NDArray[np.uint64], keys: Sequence[Secret]) -> None:

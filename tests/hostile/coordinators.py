@@ -13,9 +13,10 @@ from tests.client.secure_bench import InputOrder
 from tests.hostile.server import HostileServer, Sealed
 from tests.privacy.secagg.federation import identity
 from vestry_privacy.secagg.encoding import PROTOCOL
+from vestry_privacy.secagg.encoding import field as field_bytes
 from vestry_privacy.secagg.history import NO_HEAD
 from vestry_privacy.secagg.keys import KeyPair
-from vestry_privacy.secagg.messages import Advertisement, sign_plan
+from vestry_privacy.secagg.messages import Advertisement, relay, sign_plan
 from vestry_privacy.secagg.plan import Plan, threshold
 from vestry_privacy.secagg.secret import Secret
 from vestry_strategies.orders import Order, TrainOrder
@@ -100,8 +101,6 @@ class BothShares(HostileServer):
         self.first = list(self.wire.left)
         self.wire.left.clear()
         headers = [self.said[site, "input"].header for site in self.names[:4]]  # type: ignore[union-attr]
-        from vestry_privacy.secagg.messages import relay
-
         self.each("survivors", dict.fromkeys(self.names, relay("survivors", self.digest, headers)))
         self.each("unmask", dict.fromkeys(self.names, relay("unmask", self.digest, [])))
 
@@ -244,8 +243,6 @@ class NewerVersion(HostileServer):
 
     def signed(self, plan: Plan) -> bytes:
         """Version 2, signed."""
-        from vestry_privacy.secagg.encoding import field as field_bytes
-
         content = plan.encode().replace(PROTOCOL, b"vestry-secagg/2")
         return field_bytes(content) + field_bytes(self.federation.coordinator.sign(content))
 
@@ -296,7 +293,7 @@ class OtherDirectory(ChangedPlan):
 
 @dataclass
 class ModelForOne(HostileServer):
-    """One site gets a model made for it, so that the sum tells its part (Pasquini et al., CCS 2022)."""
+    """One site gets a model of its own, so that the sum tells its part (Pasquini et al., CCS 2022)."""
 
     step, words = "input", "not the model of the plan"
 
@@ -338,7 +335,7 @@ class ClearPlease(HostileServer):
 
 @dataclass
 class ClearStudy(HostileServer):
-    """The study is changed to ask for updates in the clear: another study, which the site's policy refuses."""
+    """The study is changed to ask for updates in the clear: the site's policy refuses that one."""
 
     step, words, code = "input", "allow_individual_updates", "policy"
 
@@ -355,7 +352,7 @@ class ClearStudy(HostileServer):
 class Replayed(HostileServer):
     """The same signed plan a second time, after its sum."""
 
-    step, words = "keys", "sequence"
+    step, words = "keys", "seen it before"
 
     def run(self) -> None:
         """Once honestly, then everything again."""
@@ -364,7 +361,7 @@ class Replayed(HostileServer):
         signed = self.signed(self.plan)
         for name in self.names:
             self.federation.restart(name)
-        self.each("keys", {site: signed for site in self.names})
+        self.each("keys", dict.fromkeys(self.names, signed))
 
 
 @dataclass
@@ -448,7 +445,7 @@ class SameSignature(HostileServer):
 
 @dataclass
 class FewSurvivors(HostileServer):
-    """Survivors so few that one update could be told: two honest ones and the server's helpers."""
+    """Survivors so few that one update could be told."""
 
     step, words = "survivors", "survivors: 3 sites"
 

@@ -149,9 +149,10 @@ class HostileServer:
         """All steps with everybody, whatever they answer."""
         self.plan = self.make_plan()
         self.digest = self.plan.digest
-        self.roster = Roster.of(self.federation.plan(self.order()), self.federation.directory)
+        honest = Roster.of(self.federation.plan(self.order()), self.federation.directory)
+        self.roster = replace(honest, plan=self.plan)
         signed = self.signed(self.plan)
-        self.each("keys", {site: signed for site in self.names})
+        self.each("keys", dict.fromkeys(self.names, signed))
         keys = self.answers("keys")
         self.each(
             "shares",

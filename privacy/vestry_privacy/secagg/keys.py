@@ -21,6 +21,7 @@ from vestry_privacy.secagg.secret import Entropy, Secret
 
 __all__ = [
     "KeyPair",
+    "check_public_key",
     "commitment",
     "pair_mask_key",
     "public_key_of",
@@ -76,6 +77,15 @@ class KeyPair:
     def wipe(self) -> None:
         """Forget the private key, best effort."""
         self.private.wipe()
+
+
+def check_public_key(public: bytes) -> None:
+    """Refuse a key of small order: whoever agrees with it gets an all-zero secret.
+
+    Raises:
+        BadKey: it is one, or no key.
+    """
+    KeyPair(Secret(bytes(KEY_BYTES))).exchange(public)  # any private key shows it, so one that is no secret
 
 
 def public_key_of(private: Secret) -> bytes:

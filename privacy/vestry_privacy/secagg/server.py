@@ -20,7 +20,7 @@ from vestry_privacy.secagg.directory import Directory
 from vestry_privacy.secagg.encoding import SERVER, field, header, u32
 from vestry_privacy.secagg.errors import BadDealing, BadKey, Inconsistent, ProtocolAbort, Repeated, WrongStep
 from vestry_privacy.secagg.history import Head, check_peer
-from vestry_privacy.secagg.keys import same
+from vestry_privacy.secagg.keys import check_public_key, same
 from vestry_privacy.secagg.messages import (
     Advertisement,
     Complaint,
@@ -108,6 +108,11 @@ class SumServer:
         known = {key for other in self._keys.values() for key in (other.seal_public, other.mask_public)}
         if one.seal_public in known or one.mask_public in known or one.seal_public == one.mask_public:
             raise BadKey("distinct keys", "a key is another site's, or twice its own", peer=site)
+        try:
+            check_public_key(one.seal_public)
+            check_public_key(one.mask_public)
+        except BadKey as error:  # one such key would make all others refuse
+            raise BadKey(error.rule, error.message, round=self.plan.round, peer=site) from None
         entry = self.plan.roster[one.sender]
         journal, ledger = self._heads.get(entry, (None, None))
         check_peer(journal, one.journal, site)

@@ -56,6 +56,7 @@ PRIME = 2**256 + 297
 WORD = 2**64
 WIDE = 2**119  # the offset of a wide value
 LIMB = 2**40
+ROUNDING_SALT = b""  # the seed is fresh and local; every other derivation is salted with the plan's hash
 
 
 # Bytes ---------------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def quantise(
     words = [0] * span
     reach, top = Fraction(plan.value_range), plan.top
     for lane in range(plan.per_word):
-        key = hkdf(rounding, plan.hash, field(VERSION + b"/rounding") + u32(lane), 16)
+        key = hkdf(rounding, ROUNDING_SALT, field(VERSION + b"/rounding") + u32(lane), 16)
         draws = ctr(key, 4 * span)
         for index in range(span):
             place = lane * span + index

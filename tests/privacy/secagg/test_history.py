@@ -30,7 +30,7 @@ def test_a_plan_is_accepted_once() -> None:
     assert refusal.value.round == 1
 
 
-@pytest.mark.parametrize("sequence", [0, 4, 5])
+@pytest.mark.parametrize("sequence", [1, 4, 5])
 def test_sequence_numbers_only_grow(sequence: int) -> None:
     history = past(make_plan(5), consumed=False)
     late = make_plan(6, sequence=sequence)

@@ -84,7 +84,7 @@ def test_a_damaged_file_is_told(file: HeadFile, path: Path, content: bytes) -> N
 def test_one_writer_at_a_time(file: HeadFile, path: Path) -> None:
     with closing(HeadFile(path, 0.05)) as other:
         other.lock()
-        with pytest.raises(JournalError, match="another process has held it for 0.05 seconds"):
+        with pytest.raises(JournalError, match=r"another process has held it for 0\.05 seconds"):
             file.lock()
         other.unlock()
         file.lock()
