@@ -203,11 +203,14 @@ def _let_in(site: Site, bench: Bench, plan: Plan) -> Rules:
 
 
 def heads_of(site: Site, seat: SecureSeat) -> tuple[Head, Head]:
-    """Of journal and ledger, for the other sites to remember: this site cannot go back behind them."""
+    """Of journal and ledger, for the other sites to remember: this site cannot go back behind them.
+
+    Only entries count that a sum with the others made: a coordinator alone cannot move them on.
+    """
     ledger = NO_HEAD
-    if site.ledger is not None and site.ledger.head.hash:
-        newest = site.ledger.head
-        ledger = Head(0, newest.seq, bytes.fromhex(newest.hash))  # numbers go on after a loss: one epoch
+    if site.ledger is not None:
+        epoch, newest = site.ledger.witness
+        ledger = Head(epoch, newest.seq, bytes.fromhex(newest.hash) or NO_HEAD.hash)
     return seat.journal.head(), ledger
 
 

@@ -134,6 +134,13 @@ class Ledger:
             newest = self._chain.newest
             return Head(newest.seq, newest.hash) if newest else Head(0, "")
 
+    @property
+    def witness(self) -> tuple[int, Head]:
+        """Reconciliations, and the newest commit: what other sites remember, as nobody can provoke it."""
+        with self._chain.reading() as state:
+            row = self._chain.newest_commit
+            return state.reconciled, Head(row.seq, row.hash) if row else Head(0, "")
+
     def register(self, population: Population, *, amend: bool = False) -> None:
         """Register a population, or change it.
 

@@ -21,6 +21,7 @@ from vestry_privacy.accounting import Event
 from vestry_privacy.identity import SiteIdentity, fingerprint_of
 from vestry_privacy.ledger_entries import (
     NO_HASH,
+    Commit,
     Create,
     Entry,
     Reconcile,
@@ -83,6 +84,7 @@ class LedgerChain:
         self.state = LedgerState()
         self.entries: list[Entry] = []
         self.newest: Row | None = None
+        self.newest_commit: Row | None = None
         self.head: Head | None = None
         self.lost: str | None = None
         self._hashes: dict[int, str] = {}
@@ -221,7 +223,7 @@ class LedgerChain:
 
     def _forget(self) -> None:
         self.state, self.entries, self._hashes = LedgerState(), [], {}
-        self.newest = self.head = self.lost = None
+        self.newest = self.newest_commit = self.head = self.lost = None
 
     def _catch_up(self) -> None:
         head = self._read_head()
@@ -278,6 +280,8 @@ class LedgerChain:
         self.entries.append(entry)
         self._hashes[row.seq] = row.hash
         self.newest = row
+        if isinstance(entry, Commit):
+            self.newest_commit = row
 
     def _require_process(self) -> None:
         if os.getpid() != self._process:

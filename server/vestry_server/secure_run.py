@@ -55,8 +55,7 @@ class SecureRun:
         Raises:
             StudyError: names the number of sites, what is needed, and the ways out.
         """
-        count, rule = len(self.directory.members), study.aggregation
-        least = max(MIN_SITES, rule.min_sites)
+        count, least = len(self.directory.members), max(MIN_SITES, study.aggregation.min_sites)
         way_out = "or write secure = false: the coordinator then sees each site's own update"
         if count < least:
             raise StudyError(
@@ -67,11 +66,6 @@ class SecureRun:
             raise StudyError(
                 f"aggregation.secure: {count} sites; at most {MAX_SITES} can add up together; take fewer "
                 f"sites, {way_out}"
-            )
-        if rule.cohort is not None and rule.cohort < least:
-            raise StudyError(
-                f"aggregation.cohort: {rule.cohort} sites; a sum hides one of at least {least}; draw a "
-                f"larger cohort, {way_out}"
             )
 
     def next_sequence(self, last: int) -> int:

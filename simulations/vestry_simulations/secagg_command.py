@@ -90,11 +90,11 @@ def _show(cost: "SecaggCost") -> None:
     digests = cost.digest_cpu_s * (cost.sites - cost.dropouts)
     out.print(f"of the server's time {digests:.3f} s are digests of the survivors' vectors")
     out.print(
-        f"a site's {cost.sites} masks take {mark} times the floor of AES-128-CTR and addition, "
-        f"{cost.floor_cpu_s:.3f} s (target: at most {MOST_MASK:g})"
+        f"masks: {mark} times the floor of {cost.floor_cpu_s:.3f} s "
+        f"(AES-128-CTR and addition; at most {MOST_MASK:g})"
     )
     vector = cost.bytes_per_parameter * cost.parameters / 2**20
     out.print(
-        f"beyond its update a site needs {cost.peak_memory_bytes / 2**20:.1f} MiB, "
-        f"of which {vector:.1f} MiB are the vector it sends"
+        f"beyond its update a site needs {cost.peak_memory_bytes / 2**20:.1f} MiB; "
+        f"the vector it sends is {vector:.1f} MiB"
     )

@@ -49,6 +49,7 @@ _BLOCK_BYTES = 1 << 18
 _FRAME_WORDS = 1 << 17
 _LANE_BITS, _RANGE, _LIMIT, _WIDE = 21, 8.0, 1000, 2
 _SAMPLED = 1009
+_SITES_IN_MEMORY = 10
 
 Tell = Callable[[float], None]
 
@@ -315,9 +316,13 @@ def _seconds(step: Callable[[], object]) -> float:
 
 
 def _in_a_new_process(parameters: int, sites: int) -> int:
-    """Its own process, because what this one has used before would count."""
+    """Its own process, because what this one has used before would count.
+
+    The key stage of many sites in one process would count as well, so they are ten at most: another site is
+    another cipher's state, some hundred bytes.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_of_input, parameters, sites).result()
+        return pool.submit(_peak_of_input, parameters, min(sites, _SITES_IN_MEMORY)).result()
 
 
 def _peak_of_input(parameters: int, sites: int) -> int:

@@ -1,6 +1,7 @@
 """Every gate of a site: policy first, refusals by code, never an exception, never a patient's value."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.client.bench import OPEN, make_bench, make_site, make_study, make_table
+from tests.client.secure_bench import open_federation
 from vestry_client.handlers import Site, handle
-from vestry_client.policy import SitePolicy
+from vestry_client.policy import SitePolicy, Told
 from vestry_client.state import SiteStates
 from vestry_strategies.orders import (
     DescribeOrder,
@@ -18,6 +20,7 @@ from vestry_strategies.orders import (
     EvaluateOrder,
     EvaluateReply,
     Refusal,
+    SecureOrder,
     StatisticsOrder,
     StatisticsReply,
     TrainOrder,
@@ -103,11 +106,51 @@ def test_per_site_standardisation_ignores_the_shared_one() -> None:
     assert np.array_equal(one.update, two.update)
 
 
-def test_what_this_version_cannot_do_is_refused_at_the_site_too() -> None:
-    study = make_study(("secure = false", "secure = true"))
+def test_what_cannot_be_is_refused_at_the_site_too() -> None:
+    study = make_study(("secure = false", "secure = true\nmin_sites = 201"))
     said = refusal(make_site(), StatisticsOrder(study.to_json()))
     assert said.code == "study"
-    assert "aggregation.secure" in said.message
+    assert "aggregation.min_sites: 201" in said.message
+
+
+SUMMED = make_study(("secure = false", "secure = true\nmin_sites = 5"))
+
+
+def test_a_study_that_aggregates_securely_gets_nothing_in_the_clear() -> None:
+    for policy in (OPEN, SitePolicy(allow_training_without_privacy=True)):
+        said = refusal(make_site(policy=policy), StatisticsOrder(SUMMED.to_json()))
+        assert said.code == "secure"
+        assert "no reply in the clear" in said.message
+
+
+def test_a_site_without_a_seat_says_so() -> None:
+    for order in (
+        SecureOrder(SUMMED.to_json(), "keys", "0" * 64, b""),
+        StatisticsOrder(SUMMED.to_json(), "0" * 64),
+    ):
+        said = refusal(make_site(), order)
+        assert said.code == "secure"
+        assert "site 'north': this site has no identity, directory and journal" in said.message
+
+
+def test_what_is_wrong_with_the_journal_is_told_to_the_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels: tuple[Told, ...] = ("rule", "full")
+    with open_federation(tmp_path) as federation:
+        site = federation.sites["north"]
+        assert site.secure is not None
+        site.secure.journal.close()
+        for level in levels:
+            site.policy = site.policy.model_copy(update={"tell_coordinator": level})
+            lead = federation.begin(federation.plan(federation.order("train")))
+            with caplog.at_level(logging.WARNING, "vestry.site"):
+                federation.step(lead, "north", "keys", lead.server.signed_plan)
+            said = lead.refused("north", "keys")
+            assert said.code == "secure"
+            hidden = said.message == "this site's journal of secure sums cannot be used; its own log says why"
+            assert hidden == (level == "rule")
+            assert "secure aggregation stopped" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"version": 2}', "null", "[]"])

@@ -1,6 +1,7 @@
 """Paid replies on the disk: the identical bytes or an error, nothing in between."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import vestry_client.replies as module
 from vestry_client.replies import PaidReply, Replies, ReplyError
-from vestry_strategies.orders import EvaluateReply, StatisticsReply, TrainReply
+from vestry_strategies.orders import EvaluateReply, MaskedReply, StatisticsReply, TrainReply
 
 ORDER, OTHER = "a" * 64, "b" * 64
 
@@ -132,3 +133,27 @@ def test_a_folder_that_is_in_the_way_is_said(tmp_path: Path) -> None:
     (tmp_path / "TrainReply.reply").mkdir()
     with pytest.raises(ReplyError, match="cannot be read"):
         Replies(tmp_path).find(TrainReply, ORDER)
+
+
+def masked(number: int = 1) -> MaskedReply:
+    vector = np.array([0, 1, 2**64 - 1], dtype=np.uint64)
+    return MaskedReply("north", number, "c" * 64, b"\x00signed", vector, 5, ("{}",), "", 50)
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_masked_replies_are_kept_for_each_purpose(disk: bool, tmp_path: Path) -> None:
+    """Their type does not say what they are of: an evaluation must not take the place of a training."""
+    replies = Replies(tmp_path if disk else None)
+    digests = [replies.keep(ORDER, masked(n), purpose) for n, purpose in enumerate(("-train", "-evaluation"))]
+    again = Replies(tmp_path) if disk else replies
+    for number, purpose in enumerate(("-train", "-evaluation")):
+        kept = again.find(MaskedReply, ORDER, purpose)
+        assert kept is not None
+        assert isinstance(kept.reply, MaskedReply)
+        assert kept.digest == digests[number]
+        assert kept.reply.vector.dtype == np.uint64
+        assert np.array_equal(kept.reply.vector, masked().vector)
+        same = masked(number)
+        assert replace(kept.reply, vector=same.vector) == same
+    assert again.find(MaskedReply, ORDER) is None
+    assert again.find(MaskedReply, OTHER, "-train") is None

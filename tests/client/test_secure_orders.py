@@ -13,6 +13,7 @@ from tests.client.secure_bench import NAMES, SECURE, Federation, Lead, open_fede
 from vestry_client.handlers import handle
 from vestry_client.plain_orders import plain_reply, plain_weight
 from vestry_privacy.secagg.errors import BadDealing, TooFewSites
+from vestry_privacy.secagg.keys import seal
 from vestry_privacy.secagg.secret import Secret
 from vestry_privacy.secagg.transcript import verify_transcript
 from vestry_strategies.orders import (
@@ -292,10 +293,8 @@ def test_the_end_of_a_study_forgets_its_sum(tmp_path: Path) -> None:
 def test_bad_shares_are_complained_about_and_end_the_sum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = deals_module.seal
-
     def spoilt(key: Secret, plan_hash: bytes, dealer: int, holder: int, shares: bytes) -> bytes:
-        return real(key, plan_hash, dealer, holder, bytes(len(shares)))
+        return seal(key, plan_hash, dealer, holder, bytes(len(shares)))
 
     with open_federation(tmp_path) as federation:
         lead = federation.begin(federation.plan(federation.order("train")))

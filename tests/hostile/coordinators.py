@@ -488,7 +488,8 @@ class SkippedStep(HostileServer):
 COORDINATORS: tuple[type[HostileServer], ...] = (
     SurvivorEquivocation, LeavesItOut, OtherKeys, OtherDealers, BothShares, SubstitutedKeys, TwinKeys,
     LowThreshold, FewOrganisations, OtherRing, OtherRange, HugeWeight, OtherStudy, OtherCode, WeakPrivacy,
-    RoundAhead, NewerVersion, ForgedPlan, InventedSites, HandPicked, OtherDirectory, ModelForOne, ArraysForOne,
+    RoundAhead, NewerVersion, ForgedPlan, InventedSites, HandPicked, OtherDirectory, ModelForOne,
+    ArraysForOne,
     ClearPlease, ClearStudy, Replayed, SequenceBack, OnceMore, RestartedSite, RestartedSigner, FewSignatures,
     SameSignature, FewSurvivors, SwappedShares, SkippedStep,
 )  # fmt: skip

@@ -248,3 +248,19 @@ def test_gaussian_events_need_no_accountant(site: Site) -> None:
     assert SIGMA == 10.0
     with site.held() as ledger:
         assert ledger.fits("heart", {"train": [gaussian(1)]}) == 145
+
+
+def test_witness_is_the_newest_commit_and_nothing_that_can_be_provoked(site: Site) -> None:
+    with site.held() as ledger:
+        assert ledger.witness == (0, (0, ""))
+        reserved = site.reserve(ledger, 1)
+        assert ledger.witness == (0, (0, ""))
+        ledger.commit(reserved, 10)
+        first = ledger.witness
+        assert first == (0, ledger.head)
+        site.reserve(ledger, 2)
+        ledger.release(ONE.study_hash)
+        assert ledger.witness == first
+        assert ledger.head.seq > first[1].seq
+    with site.open() as ledger:
+        assert ledger.witness == first

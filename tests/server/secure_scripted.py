@@ -206,7 +206,8 @@ class SecureScripted:
         assert isinstance(seat.state, Ready)
         assert seat.plan is not None
         assert order.secure == seat.plan.digest.hex()
-        wide = sum_layout(study, find_task(study), kind).flatten(sums)
+        layout = sum_layout(study, find_task(study), kind)
+        wide = layout.flatten({name: sums[name] for name in layout.shapes})
         seed = Secret(os.urandom(32))
         seat.state, header, vector = mask(seat.state, values, weight, wide, seed, seat.notes)
         number = getattr(order, "round", 0)

@@ -17,7 +17,7 @@ def test_every_leaf_of_the_study_is_there_once() -> None:
 
 def test_values_are_written_as_in_the_file() -> None:
     shown = dict(settings(STUDY))
-    assert shown["aggregation.secure"] == "false"
+    assert shown["aggregation.secure"] == "true"
     assert shown["study.name"] == "heart-four-hospitals"
     assert shown["task.target.classes"] == '["0", "1"]'
     assert "range = [18.0, 100.0]" in shown["task.features[age]"]

@@ -208,9 +208,9 @@ def test_a_refused_data_file_leaves_no_run(folder: Path) -> None:
     assert not laboratory.folder("second").exists()
 
 
-def test_what_this_version_cannot_do_is_refused_before_anything_is_made(folder: Path) -> None:
-    write_study(folder / "study.toml", ("secure = false", "secure = true"))
-    with pytest.raises(StudyError, match=r"aggregation\.secure"):
+def test_what_cannot_run_is_refused_before_anything_is_made(folder: Path) -> None:
+    write_study(folder / "study.toml", ("secure = false", "secure = true\ncohort = 2"))
+    with pytest.raises(StudyError, match=r"aggregation\.cohort: 2"):
         simulate(manifest(folder), Laboratory(folder / "runs"))
     assert not (folder / "runs").exists()
 

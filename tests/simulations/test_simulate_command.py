@@ -260,9 +260,26 @@ def test_nobody_answers(lab: Path) -> None:
     refused(result, "round 1: 0 sites gave a usable reply", "after 3 attempts", "west: no reply")
 
 
-def test_what_this_version_cannot_do_is_refused(lab: Path) -> None:
+@pytest.mark.parametrize(("sites", "limit"), [(2, "at least 3"), (201, "at most 200")])
+def test_secure_aggregation_of_too_few_or_too_many_sites(lab: Path, sites: int, limit: str) -> None:
     secure = write_study(lab / "secure.toml", ("secure = false", "secure = true"))
-    refused(simulate(lab, "--by", "clinic", study=secure.name), "aggregation.secure", "secure = false")
+    write_csv(lab / "many.csv", rows(420))
+    result = simulate(lab, "--sites", sites, study=secure.name, data="many.csv")
+    refused(result, f"sites: {sites}", limit, "secure = false")
+
+
+def test_secure_aggregation_is_said_and_shows_sums_only(lab: Path) -> None:
+    secure = write_study(lab / "secure.toml", ("secure = false", "secure = true"))
+    result = simulate(lab, "--by", "clinic", "--rounds", 2, "--json", study=secure.name)
+    assert result.returncode == 0, result.stderr
+    *rounds, final = [json.loads(line) for line in result.stdout.splitlines()]
+    assert "secure aggregation: an update is hidden among at least t - c = 3" in result.stderr
+    assert [line["per_site"] for line in rounds] == [{}, {}]
+    assert all(line["sites"] == ["north", "south", "west"] for line in rounds)
+    assert set(final["per_site"]) == {"north", "south", "west"}  # measured by the laboratory
+    assert final["pooled_test"] == pytest.approx(rounds[-1]["metrics"])
+    assert final["crowd"].startswith("an update is hidden")
+    assert not any("aggregation.secure" in choice for choice in final["insecure"])
 
 
 def test_an_unknown_key_is_named_with_a_suggestion(lab: Path) -> None:

@@ -4,10 +4,13 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.simulations.laboratory import ROOT, refused, vestry
+from vestry_strategies.secure_plan import sum_layout
+from vestry_strategies.study import parse_study
 from vestry_strategies.task import Design, Examples
 
 DOCUMENT = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
@@ -59,3 +62,14 @@ def test_the_worked_example_works(tmp_path: Path) -> None:
     *rounds, final = (json.loads(line) for line in result.stdout.splitlines())
     assert rounds[-1]["metrics"]["loss"] < rounds[0]["metrics"]["loss"]
     assert set(final["metrics"]) == {"loss", "mae"}
+
+
+def test_the_worked_example_can_say_the_shapes_of_its_sums() -> None:
+    """So its study aggregates securely too, as the page says."""
+    made: dict[str, Any] = {"__name__": "count_task"}
+    exec(compile(block("python"), "count_task", "exec"), made)  # noqa: S102  the page's own code
+    study = parse_study(block("toml").replace("secure = false", "secure = true"))
+    statistics = sum_layout(study, made["COUNT"], "statistics").shapes
+    assert {"count", "sum", "sum_of_squares", "examples", "target"} <= set(statistics)
+    evaluation = sum_layout(study, made["COUNT"], "evaluate").shapes
+    assert evaluation == {"examples": (1,), "loss": (1,), "error": (1,)}

@@ -29,6 +29,7 @@ DECLARE: Final = "declare the loss with `vestry-site journal declare-lost`"
 
 _APPLICATION = 0x56655361  # "VeSa" in the file's header: no other program's database is taken for a journal
 _SCHEMA = 1
+_HEADER_BYTES = 100
 _TABLES = f"""
 PRAGMA application_id={_APPLICATION};
 PRAGMA user_version={_SCHEMA};
@@ -232,7 +233,7 @@ class JournalFile:
         try:
             # SQLite would open a file that it may not write, and refuse at the first insert only.
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-            empty = path.stat().st_size == 0
+            cut = path.stat().st_size < _HEADER_BYTES
         except FileNotFoundError:
             raise JournalError(
                 "journal missing",
@@ -245,8 +246,8 @@ class JournalFile:
                 "journal read-only",
                 f"{path}: cannot be opened for writing ({error.strerror}); give it back to the site's user",
             ) from None
-        if empty:
-            raise self.damaged("is empty")
+        if cut:  # SQLite takes some of them for a new database
+            raise self.damaged("is empty, or cut off")
 
     def _open_head(self, path: Path) -> HeadFile:
         if not path.exists():

@@ -132,7 +132,7 @@ class HeadFile:
         try:
             os.pwrite(self._descriptor, _slot(head), head.count % _SLOTS * SLOT_BYTES)
             if flush:
-                os.fdatasync(self._descriptor)
+                os.fsync(self._descriptor)
         except OSError as error:
             raise JournalError(
                 "journal head",

@@ -1,4 +1,4 @@
-"""Writes tests/vectors/secagg/ from the reference implementation: python -m tests.privacy.secagg.make_vectors."""
+"""Writes tests/vectors/secagg/ from the reference: `python -m tests.privacy.secagg.make_vectors`."""
 
 import json
 import struct
@@ -8,13 +8,14 @@ from typing import Any
 
 from tests.privacy.secagg import reference as ref
 from tests.privacy.secagg.reference_cases import CASES, make_case
-from tests.privacy.secagg.reference_faults import Fault, faults
+from tests.privacy.secagg.reference_faults import Fault
+from tests.privacy.secagg.reference_late_faults import all_faults
 from tests.privacy.secagg.reference_run import Case, Head, Run, Seat, perform
 
 __all__ = ["FOLDER", "LONG", "files", "main"]
 
 FOLDER = Path(__file__).parents[2] / "vectors" / "secagg"
-LONG = 1200  # a message longer than this is in a vector by its hash alone
+LONG = 800  # a message longer than this is in a vector by its hash alone
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -22,10 +23,8 @@ def files() -> Iterator[tuple[str, str]]:
     for wish in CASES:
         run = perform(make_case(wish))
         yield f"run-{wish.name}.json", text(positive(run))
-    yield (
-        "refusals.json",
-        text({"protocol": ref.VERSION.decode(), "refusals": [refusal(one) for one in faults()]}),
-    )
+    refused = [refusal(one) for one in all_faults()]
+    yield "refusals.json", text({"protocol": ref.VERSION.decode(), "refusals": refused})
 
 
 def text(content: dict[str, Any]) -> str:
@@ -54,21 +53,26 @@ def positive(run: Run) -> dict[str, Any]:
             "consistent": many(run.consistent),
             "unmask": message(run.unmask),
             "revealed": many(run.revealed),
-            "transcript": message(run.transcript),
+            **({} if run.convicted is not None else {"transcript": message(run.transcript)}),
         },
         "words": {
             "plain": {str(at): ref.words_bytes(words).hex() for at, words in run.plain.items()},
             "masked": {str(at): ref.words_bytes(words).hex() for at, words in run.masked.items()},
         },
-        "result": {
-            "u1": run.u1,
-            "u2": run.u2,
-            "u3": run.u3,
-            "words": ref.words_bytes(run.words).hex(),
-            "values": [float(value) for value in run.values],
-            "weight": run.weight,
-            "wide": [float(value) for value in run.wide],
-        },
+        "result": result(run),
+    }
+
+
+def result(run: Run) -> dict[str, Any]:
+    sets: dict[str, Any] = {"u1": run.u1, "u2": run.u2, "u3": run.u3}
+    convicted = run.convicted
+    if convicted is not None:
+        return sets | {"code": "dealing", "dealer": convicted}
+    return sets | {
+        "words": ref.words_bytes(run.words).hex(),
+        "values": [float(value) for value in run.values],
+        "weight": run.weight,
+        "wide": [float(value) for value in run.wide],
     }
 
 
@@ -113,6 +117,7 @@ def seat(one: Seat) -> dict[str, Any]:
         "weight": one.weight,
         "wide": struct.pack(f"<{len(one.wide)}d", *one.wide).hex(),
         "leaves": one.leaves,
+        "spoils": one.spoils,
     }
 
 
@@ -141,7 +146,11 @@ def refusal(one: Fault) -> dict[str, Any]:
         "message": one.message.hex(),
     }
     extra = {"directory": one.directory, "words": one.words, "complaint": one.answer}
-    return entry | {name: content.hex() for name, content in extra.items() if content}
+    entry |= {name: content.hex() for name, content in extra.items() if content}
+    if one.seen:
+        site, journal, ledger = one.seen
+        entry["seen"] = {"site": site, "journal": head(journal), "ledger": head(ledger)}
+    return entry
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tests.privacy.secagg import reference as ref
@@ -33,6 +33,7 @@ class Wish:
     weight_limit: int = 1000
     value_range: float = 8.0
     privacy: bytes = b""
+    spoils: Mapping[int, str] = field(default_factory=dict)
 
 
 def floats(count: int, *labels: object) -> tuple[float, ...]:
@@ -67,7 +68,10 @@ def make_case(wish: Wish) -> Case:
             )
         )
     seats.sort(key=lambda seat: ref.hashed(seat.member.key))
-    seats = [Seat(**{**vars(seat), "leaves": wish.leaves.get(at, "")}) for at, seat in enumerate(seats)]
+    seats = [
+        replace(seat, leaves=wish.leaves.get(at, ""), spoils=wish.spoils.get(at, ""))
+        for at, seat in enumerate(seats)
+    ]
     return Case(wish.name, wish.about, _plan(wish, seats), tuple(seats), seed(wish.name, "coordinator"))
 
 
@@ -117,5 +121,8 @@ CASES = (
     Wish(
         "evaluate", "wide values alone, of weight 1", 4, {}, values=0, wide=3, kind="evaluate", weight_limit=1
     ),
+    Wish("bad-self-mask", "a dealer's shares of b make another secret", 4, {}, spoils={2: "self-mask"}),
+    Wish("bad-pair-mask", "so of a, seen as it is lost", 4, {1: "input"}, spoils={1: "pair-mask"}),
+    Wish("good-pair-mask", "so of a, not seen as it stays", 4, {}, spoils={1: "pair-mask"}),
     Wish("private", "a privacy block and ledger heads", 4, {}, privacy=b'{"delta":1e-5}', weight_limit=1),
 )

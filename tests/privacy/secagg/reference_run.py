@@ -28,6 +28,9 @@ class Seat:
     weight: int
     wide: tuple[float, ...]
     leaves: str = ""
+    spoils: str = (
+        ""  # `self-mask` or `pair-mask`: deals, and commits to, shares of another secret than its own
+    )
 
     @property
     def member(self) -> ref.Member:
@@ -90,9 +93,11 @@ class RefSite:
         """The signed body and the ciphertexts by holder; `seals` are the public keys c of U1."""
         self.self_mask = self.draw(32)
         threshold, holders = self.case.plan.threshold, sorted(seals)
+        secrets = {"self-mask": self.self_mask, "pair-mask": self.mask_private}
+        if self.seat.spoils:
+            secrets[self.seat.spoils] = ref.hashed(secrets[self.seat.spoils])
         self.given = {
-            "self-mask": ref.share_out(self.self_mask, threshold, holders, self.draw),
-            "pair-mask": ref.share_out(self.mask_private, threshold, holders, self.draw),
+            kind: ref.share_out(secret, threshold, holders, self.draw) for kind, secret in secrets.items()
         }
         ciphertexts: dict[int, bytes] = {}
         for holder in holders:
@@ -209,6 +214,14 @@ class Run:
     @property
     def u3(self) -> list[int]:
         return sorted(self.input)
+
+    @property
+    def convicted(self) -> int | None:
+        """The dealer whose revealed shares make another secret than it committed to."""
+        for index in self.u2:
+            if self.case.seats[index].spoils == ("self-mask" if index in self.u3 else "pair-mask"):
+                return index
+        return None
 
     def digests(self) -> dict[int, bytes]:
         return {index: ref.hashed(ref.words_bytes(self.masked[index])) for index in self.u3}

@@ -1,4 +1,4 @@
-"""A disk that refuses, and files that are not what they were: nothing leaves, and the error says the way out."""
+"""A disk that refuses, files that are not what they were: nothing leaves, and the error says the way out."""
 
 import contextlib
 import os
@@ -183,7 +183,7 @@ def test_a_folder_that_becomes_read_only_is_told(path: Path) -> None:
     path.parent.chmod(0o500)
     with (
         as_nobody(path.parent),
-        pytest.raises(JournalError, match="give file and folder back|cannot be opened"),
+        pytest.raises(JournalError, match=r"give file and folder back|cannot be opened"),
     ):
         Journal(path)
     path.parent.chmod(0o700)
@@ -280,7 +280,7 @@ def test_a_head_that_cannot_be_written_lets_nothing_leave(
     with Journal(path) as journal:
         plan = ready_to(journal, "consume", 2)
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fdatasync", full)
+            patch.setattr(os, "fsync", full)
             with pytest.raises(JournalError, match=r"No space left on device\); make room"):
                 journal.consume(plan)
         with pytest.raises(Repeated):  # it is written down, so it may have left, and may not again
@@ -332,14 +332,19 @@ def test_on_a_full_disk_no_step_is_taken(path: Path, step: str) -> None:
     assert said[1] == "True"
 
 
-def test_a_damaged_database_is_set_aside_whole(path: Path) -> None:
+def test_a_damaged_database_is_set_aside_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.with_name(f"{path.name}-wal").write_bytes(b"log")
     moved = set_aside(path, 7)
     assert [file.name for file in moved] == ["journal.sqlite.lost-7", "journal.sqlite.lost-7-wal"]
     assert not path.exists()
     assert set_aside(path, 8) == []
+
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", busy)
     with pytest.raises(JournalError, match="cannot be set aside"):
-        set_aside(Path("/proc/version"), 1)
+        set_aside(moved[0], 1)
 
 
 def test_a_new_file_is_whole_or_not_there(tmp_path: Path) -> None:
