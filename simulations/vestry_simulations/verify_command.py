@@ -59,7 +59,9 @@ def _lines(file: Path, report: "TranscriptReport") -> list[str]:
     plan, count = report.plan, len(report.roster)
     crowd = f"an update hides among at least {honest_crowd(count)} honest ones"
     revealed = "none in this file: a site wrote it" if not report.revealed else _names(report.revealed)
-    weight = "not in this file" if report.sum_of_weights is None else str(report.sum_of_weights)
+    weight = "not in this file"
+    if report.sum_of_weights is not None:
+        weight = f"{report.sum_of_weights}, as the coordinator says"
     facts = {
         "sum": f"{plan.kind}, round {plan.round}, run {plan.run}, sequence {plan.sequence}",
         "plan": plan.digest.hex(),
@@ -75,7 +77,7 @@ def _lines(file: Path, report: "TranscriptReport") -> list[str]:
         "gave shares": revealed,
         "sum of weights": weight,
         "proved": "the sets, every signature, and that shares and secrets are those committed to",
-        "not proved": "the sum; the masked vectors are not in the transcript",
+        "not proved": "the sum, and that of the weights; the masked vectors are not in the transcript",
     }
     return [f"{file}: holds", *(f"{name:<17} {fact}" for name, fact in facts.items())]
 

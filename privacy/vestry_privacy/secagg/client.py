@@ -135,18 +135,17 @@ class Dealt(_State):
 
     advertised: dict[int, Advertisement] = field(repr=False)
     dealing: Dealing = field(repr=False)
-    masking: KeyPair = field(repr=False)
+    pair_keys: dict[int, Secret] = field(repr=False)
 
 
 @dataclass
 class Ready(_State):
     """Step 3 is done: this site holds shares of the others, and they are what was committed to."""
 
-    advertised: dict[int, Advertisement] = field(repr=False)
     dealers: tuple[int, ...]
     shares: dict[int, tuple[bytes, bytes]] = field(repr=False)
     seed: Secret = field(repr=False)
-    masking: KeyPair = field(repr=False)
+    pair_keys: dict[int, Secret] = field(repr=False)
 
 
 @dataclass
@@ -239,9 +238,15 @@ def deal(
     journal.see_peers(
         {roster.plan.roster[one.sender]: (one.journal, one.ledger) for one in read if one is not own}
     )
+    pair_keys = {
+        one.sender: pair_mask_key(state.plan_hash, state.masking, state.index, one.mask_public, one.sender)
+        for one in read
+        if one is not own
+    }
     dealing = Dealing(Secret(entropy(SEED_BYTES)), state.sealing, advertised)
     message = write_deal(roster, state.identity, state.index, dealing, state.masking, entropy)
-    dealt = Dealt(roster, state.identity, state.index, advertised, dealing, state.masking)
+    state.masking.wipe()
+    dealt = Dealt(roster, state.identity, state.index, advertised, dealing, pair_keys)
     return state.then(dealt, keys=tuple(one.signed for one in read)), message
 
 
@@ -261,8 +266,8 @@ def accept(state: Dealt, delivery: bytes) -> tuple[Ready, bytes]:
     deals, shares = read_delivery(roster, state.identity, state.index, state.dealing, delivery)
     dealers = tuple(shares)
     roster.require(dealers, "sites with shares")
-    seed, masking = state.dealing.seed, state.masking
-    ready = Ready(roster, state.identity, state.index, state.advertised, dealers, shares, seed, masking)
+    seed, pair_keys = state.dealing.seed, state.pair_keys
+    ready = Ready(roster, state.identity, state.index, dealers, shares, seed, pair_keys)
     state.dealing.sealing.wipe()
     return state.then(ready, deals=deals), header("ready", state.plan_hash, state.index)
 
@@ -301,15 +306,11 @@ def mask(
     words = encode_words(roster.plan.shape, values, weight, wide, rounding_seed)
     plus, minus = [self_mask_key(plan_hash, state.seed, state.index)], list[Secret]()
     for peer in state.dealers:
-        if peer == state.index:
-            continue
-        public = state.advertised[peer].mask_public
-        key = pair_mask_key(plan_hash, state.masking, state.index, public, peer)
-        (plus if state.index < peer else minus).append(key)
+        if peer != state.index:
+            (plus if state.index < peer else minus).append(state.pair_keys[peer])
     journal.consume(plan_hash)
     add_masks(words, [MaskStream(key) for key in plus], [MaskStream(key) for key in minus])
     state.seed.wipe()
-    state.masking.wipe()
     body = InputHeader.body(
         plan_hash, state.index, len(words), sites_hash(state.dealers), digest_words(words)
     )

@@ -201,7 +201,7 @@ def read_delivery(
                 "holders", "it was told of other keys than this site", round=roster.plan.round, peer=name
             )
         if dealer == index:
-            if not same(deal.signed, dealing.sent):
+            if ciphertext or not same(deal.signed, dealing.sent):
                 raise Inconsistent("own shares", "are not as they were sent", round=roster.plan.round)
             shares[dealer] = dealing.own
             continue

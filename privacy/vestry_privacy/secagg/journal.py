@@ -54,6 +54,8 @@ class Journal:
         patience: seconds to wait for another process.
         head: the head file, best on another disk; None for beside the database.
         clock: seconds since 1970.
+        durable: wait for the disk. Without, a power cut may take steps back, a kill still does not: for
+            simulations only.
         repairing: open one that was set back, or whose head file is lost, so that the loss can be declared.
 
     Raises:
@@ -71,6 +73,7 @@ class Journal:
         patience: float = 5.0,
         head: Path | None = None,
         clock: Callable[[], float] = time.time,
+        durable: bool = True,
         repairing: bool = False,
     ) -> None:
         self._clock, self._process, self._mutex = clock, os.getpid(), threading.RLock()
@@ -78,7 +81,7 @@ class Journal:
         self._rosters: dict[bytes, tuple[bytes, ...]] = {}
         self._losses: list[Lost] = []
         self._repairing = repairing
-        self._file = JournalFile(path, head, patience, repairing=repairing)
+        self._file = JournalFile(path, head, patience, durable=durable, repairing=repairing)
         try:
             self.head()
         except BaseException:
@@ -92,6 +95,7 @@ class Journal:
         patience: float = 5.0,
         head: Path | None = None,
         clock: Callable[[], float] = time.time,
+        durable: bool = True,
     ) -> "Journal":
         """Make an empty journal, and open it.
 
@@ -107,7 +111,7 @@ class Journal:
             raise JournalError(
                 "journal", f"{path}: is there already; open it, it is not begun anew"
             ) from None
-        return Journal(path, patience=patience, head=head, clock=clock)
+        return Journal(path, patience=patience, head=head, clock=clock, durable=durable)
 
     @staticmethod
     def open_or_create(
@@ -116,6 +120,7 @@ class Journal:
         patience: float = 5.0,
         head: Path | None = None,
         clock: Callable[[], float] = time.time,
+        durable: bool = True,
     ) -> "Journal":
         """Open the journal, or make it where there never was one.
 
@@ -124,11 +129,11 @@ class Journal:
         """
         if not path.exists():
             try:
-                return Journal.create(path, patience=patience, head=head, clock=clock)
+                return Journal.create(path, patience=patience, head=head, clock=clock, durable=durable)
             except JournalError:
                 if not path.exists():
                     raise
-        return Journal(path, patience=patience, head=head, clock=clock)
+        return Journal(path, patience=patience, head=head, clock=clock, durable=durable)
 
     def head(self) -> Head:
         """The newest entry, for the other sites.

@@ -61,6 +61,7 @@ class JournalFile:
         path: the database, which is there; None for one in memory, without a head file.
         head: the head file; None for beside the database.
         patience: seconds to wait for another process.
+        durable: wait for the disk at all.
         repairing: take a head file that is missing or damaged as one that knows nothing.
 
     Raises:
@@ -68,9 +69,16 @@ class JournalFile:
     """
 
     def __init__(
-        self, path: Path | None, head: Path | None, patience: float, *, repairing: bool = False
+        self,
+        path: Path | None,
+        head: Path | None,
+        patience: float,
+        *,
+        durable: bool = True,
+        repairing: bool = False,
     ) -> None:
-        self._path, self._patience, self._repairing = path, patience, repairing
+        self._path, self._patience = path, patience
+        self._durable, self._repairing = durable, repairing
         self._connection: sqlite3.Connection | None = None
         self._head: HeadFile | None = None
         self._node = (0, 0)
@@ -105,7 +113,7 @@ class JournalFile:
         if self._head is not None:
             self._head.lock()
         try:
-            self._run(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._run(f"PRAGMA synchronous={'FULL' if durable and self._durable else 'NORMAL'}")
             self._run("BEGIN IMMEDIATE")
             yield
         finally:
@@ -136,7 +144,7 @@ class JournalFile:
         """
         self._run("COMMIT")
         if head is not None and self._head is not None:
-            self._head.write(head, flush=flush)
+            self._head.write(head, flush=flush and self._durable)
 
     def noted(self) -> Head:
         """What the head file says; read it before the entries, which only grow."""

@@ -203,12 +203,15 @@ class SumServer:
                 vector that is not whole.
 
         Raises:
+            TypeError: ``frames`` can be read once only.
             Inconsistent: other dealers, another length or another digest than signed.
             BadSignature, BadMessage, Repeated: of this site's message.
         """
         self._at("input")
         one = InputHeader.read(self._roster, message)
         self._of(site, one.sender, self._inputs)
+        if iter(frames) is frames:
+            raise TypeError("frames: are read twice, and an iterator is not")
         pieces = [frames] if isinstance(frames, np.ndarray) else frames
         words = self.plan.shape.words
         if one.sender not in self._ready or one.words != words or not same(one.dealers, self._dealers()):

@@ -75,6 +75,21 @@ def test_commits_wait_for_the_disk(path: Path) -> None:
         assert journal._file._run("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_simulations_do_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal.create(path).close()
+
+    def flush(_: int) -> None:
+        raise AssertionError("a flush")
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with Journal.open_or_create(path, durable=False) as journal:
+        take_part(journal, 1)
+        assert journal._file._run("PRAGMA synchronous").fetchone() == (1,)
+    with Journal(path, durable=False) as journal, pytest.raises(Repeated):
+        begin(journal, make_plan(1))
+
+
 def test_a_missing_journal_is_not_begun_anew(path: Path) -> None:
     path.unlink()
     refused(path, rf"is missing.*{DECLARE}.*never had one gets it with `vestry-site init`", "missing")

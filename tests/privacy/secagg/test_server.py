@@ -105,6 +105,8 @@ def test_frames_are_added_only_after_their_digest() -> None:
     with pytest.raises(Inconsistent, match="another site"):
         fed.server.add_input(other, header, words)
     assert not fed.server.u3
+    with pytest.raises(TypeError, match="read twice"):
+        fed.server.add_input(name, header, iter([words]))
     fed.server.add_input(name, header, [words[:100], words[100:]])
     with pytest.raises(Repeated):
         fed.server.add_input(name, header, words)

@@ -18,13 +18,12 @@ def dealt_with(fed: Federation, seed: bytes | None, masking: KeyPair | None, cla
     """Everybody deals; the first site deals these secrets, and claims that its seed is another."""
     for index, name in enumerate(fed.names):
         state = fed.states[name]
+        own = KeyPair(Secret(state.masking.private.expose()))
         fed.states[name], sent = client.deal(state, fed.keys, fed.journals[name], os.urandom)
         if index == 0:
             dealing = fed.states[name].dealing
             other = Dealing(Secret(seed or dealing.seed.expose()), state.sealing, dealing.advertised)
-            sent = write_deal(
-                fed.roster, fed.identities[name], 0, other, masking or state.masking, os.urandom
-            )
+            sent = write_deal(fed.roster, fed.identities[name], 0, other, masking or own, os.urandom)
             if claim is not None:
                 reader = Reader(sent, "shares")
                 deal, sealed = Deal.read(fed.roster, reader.field()), reader.fields(10)

@@ -1,9 +1,8 @@
-"""The package against the reference over sums that hypothesis makes, and over messages with a flipped byte."""
+"""The package against the reference over sums that hypothesis makes; messages with a changed bit."""
 
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.secagg.real_run import RealRun
-from tests.privacy.secagg.reference_cases import Wish, make_case
+from tests.privacy.secagg.reference_cases import Wish, make_case, seed
 from tests.privacy.secagg.reference_run import STEPS, Case, perform
 from vestry_privacy.secagg.errors import ProtocolAbort
 from vestry_privacy.secagg.transcript import verify_transcript
@@ -54,7 +53,7 @@ def cases(draw: st.DrawFn) -> Case:
             values=tuple(draw(st.lists(NUMBERS, min_size=values, max_size=values))),
             wide=tuple(draw(st.lists(WIDE, min_size=wish.wide, max_size=wish.wide))),
             weight=draw(st.integers(0, limit)),
-            entropy=draw(st.binary(min_size=32, max_size=32)),
+            entropy=seed(draw(st.integers(0, 2**64)), seat.name),
         )
         for seat in case.seats
     )
@@ -74,9 +73,9 @@ def test_both_implementations_send_the_same_bytes_and_read_the_same_sum(case: Ca
     assert {at: words.tolist() for at, words in real.words.items()} == expected.masked
     assert real.result is not None
     assert (real.result.weight, real.result.sites) == (expected.weight, len(expected.u3))
-    step = 2 * Fraction(case.plan.value_range) / case.plan.top * case.plan.weight_limit
+    unit = 2 * Fraction(case.plan.value_range) / case.plan.top * case.plan.weight_limit
     for found, exact in zip(real.result.values.tolist(), expected.values, strict=True):
-        assert abs(Fraction(found) - exact) <= step / 1000
+        assert abs(Fraction(found) - exact) <= unit / 1000
     np.testing.assert_array_equal(real.result.wide, [float(value) for value in expected.wide])
     assert real.server.transcript() == expected.transcript
 
@@ -110,15 +109,17 @@ def test_no_message_to_the_server_survives_a_changed_bit(step: str, data: st.Dat
         run.collect(step, 0, spoil(data, run.sent[step][0]))
 
 
-def spoil(data: Any, good: bytes) -> bytes:
-    """One bit flipped, cut short, or one byte too many."""
-    at = data.draw(st.integers(0, len(good) - 1))
-    how = data.draw(st.sampled_from(["flip", "flip", "flip", "cut", "insert"]))
+def spoil(data: st.DataObject, good: bytes) -> bytes:
+    """One bit flipped, cut short, or a few bytes too many."""
+    at: int = data.draw(st.integers(0, len(good) - 1))
+    how: str = data.draw(st.sampled_from(["flip", "flip", "flip", "cut", "insert"]))
     if how == "cut":
         return good[:at]
     if how == "insert":
-        return good[:at] + data.draw(st.binary(min_size=1, max_size=4)) + good[at:]
-    return good[:at] + bytes([good[at] ^ 1 << data.draw(st.integers(0, 7))]) + good[at + 1 :]
+        more: bytes = data.draw(st.binary(min_size=1, max_size=4))
+        return good[:at] + more + good[at:]
+    bit: int = data.draw(st.integers(0, 7))
+    return good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :]
 
 
 @settings(max_examples=100, deadline=None)
