@@ -1,5 +1,6 @@
 """The real ServerApp and ClientApp come to the model that the laboratory comes to."""
 
+import json
 import os
 import subprocess
 import sys
@@ -23,9 +24,16 @@ from vestry_simulations.engine import LocalExchange
 from vestry_simulations.partition import partition_by_column
 from vestry_simulations.worker import VirtualSite, make_site
 from vestry_strategies.rows import read_table
-from vestry_strategies.study import StudySpec, load_study
+from vestry_strategies.study import StudySpec, load_study, study_from_json
 
 ROUNDS = 3
+
+
+def plain_study() -> StudySpec:
+    """The demo's study, each hospital's update seen by the coordinator."""
+    plain = load_study(heart_study()).with_changes(rounds=ROUNDS).canonical()
+    plain["aggregation"]["secure"] = False
+    return study_from_json(json.dumps(plain))
 
 
 def heart_sites() -> list[VirtualSite]:
@@ -42,7 +50,7 @@ def hospitals() -> list[Site]:
 
 @pytest.fixture(scope="module")
 def study() -> StudySpec:
-    return load_study(heart_study()).with_changes(rounds=ROUNDS)
+    return plain_study()
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +105,15 @@ from pathlib import Path
 from flwr.app import UserConfig
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
-from tests.server.test_app import ROUNDS, hospitals
+from tests.server.test_app import hospitals, plain_study
 from vestry_client.app import make_app
 from vestry_server.app import run_on_grid
-from vestry_simulations.datasets import heart_study
-from vestry_strategies.study import load_study
 
 server = ServerApp()
 
 @server.main()
 def main(grid, context):
-    study = load_study(heart_study()).with_changes(rounds=ROUNDS)
-    context.run_config["study"] = study.to_json()
+    context.run_config["study"] = plain_study().to_json()
     context.run_config["run-folder"] = sys.argv[1]
     run_on_grid(grid, context)
 

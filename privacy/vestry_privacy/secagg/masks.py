@@ -29,7 +29,7 @@ _CIPHER_BLOCK = 16
 _FIRST_COUNTER = bytes(_CIPHER_BLOCK)  # may be fixed, because a key is used for one stream only
 _BLOCK_WORDS = 1 << 15
 _LONGEST_KEY = 255 * 32
-_ZEROS = np.zeros(1 << 17, dtype=np.uint8)
+_ZEROS = memoryview(bytes(1 << 17))
 
 
 def hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> Secret:
@@ -80,16 +80,21 @@ class MaskStream:
         """Overwrite a buffer with the next numbers of the stream, little-endian.
 
         Args:
-            buffer: contiguous.
+            buffer: (m,) contiguous.
+
+        Raises:
+            ValueRefused: it is not.
         """
+        if buffer.ndim != 1 or not buffer.flags.c_contiguous:
+            raise ValueRefused("buffer of a mask", "it is no contiguous vector")
         target = buffer.view(np.uint8)
         # update_into asks for room for 15 bytes more than it writes, so the last ones go another way.
         direct = max(0, len(target) - _CIPHER_BLOCK)
         for start in range(0, direct, len(_ZEROS)):
             size = min(len(_ZEROS), direct - start)
-            self._cipher.update_into(_ZEROS[:size].data, target[start:].data)
+            self._cipher.update_into(_ZEROS[:size], target[start:].data)
         rest = len(target) - direct
-        self._cipher.update_into(_ZEROS[:rest].data, self._tail.data)
+        self._cipher.update_into(_ZEROS[:rest], self._tail.data)
         target[direct:] = self._tail[:rest]
         if sys.byteorder == "big":
             buffer.byteswap(inplace=True)

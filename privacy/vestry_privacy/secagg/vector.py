@@ -97,7 +97,7 @@ def encode_words(
     Guarantees:
         A refusal depends on lengths and types alone, never on values. The error of a value in the range is
         below one step of the ring, and on average below 2^-32 of one (2^-22 with L = 32, where float64 ends).
-        Beyond the result about 1 MiB is used.
+        Beyond the result about 1 MiB is used, and some 200 bytes for each wide value.
     """
     _check(values, shape.values, np.dtype(np.float32), "values")
     _check(wide, shape.wide, np.dtype(np.float64), "wide values")
@@ -155,8 +155,8 @@ def _encode_lanes(
     for start in range(0, count, _BLOCK):
         piece = words[start : start + _BLOCK]
         for lane in reversed(range(ring.lanes)):
-            first = lane * count + start
-            lane_values = values[first : min(first + len(piece), (lane + 1) * count)]
+            place = lane * count + start
+            lane_values = values[place : min(place + len(piece), (lane + 1) * count)]
             quantiser.add_lane(lane_values, streams[lane], piece, first=lane == ring.lanes - 1)
 
 
@@ -178,7 +178,7 @@ class _Quantiser:
         self._finite = np.empty(_BLOCK, dtype=np.bool_)
 
     def add_lane(
-        self, values: NDArray[np.float32], stream: MaskStream, piece: NDArray[np.uint64], first: bool
+        self, values: NDArray[np.float32], stream: MaskStream, piece: NDArray[np.uint64], *, first: bool
     ) -> None:
         """Push one more lane into the words from below; missing values are 0."""
         size, have = len(piece), len(values)

@@ -97,7 +97,7 @@ def test_killed_at_random_moments(folder: Path, processes: ForkServerContext) ->
 def test_killed_before_every_line(folder: Path, processes: ForkServerContext) -> None:
     path, told, unsaid = folder / "journal.sqlite", list[tuple[str, int]](), 0
     died, ended = Counter[str](), False
-    for line in range(1, 2000, 5):
+    for line in range(1, 2000, 9):
         said = folder / f"said-{line}"
         child = processes.Process(target=die_at, args=(path, said, line, line))
         child.start()

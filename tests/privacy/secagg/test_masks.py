@@ -131,6 +131,13 @@ def test_words_of_another_kind_are_refused() -> None:
         add_masks(np.zeros(8, np.uint64)[::2], [], [])
 
 
+def test_a_buffer_that_would_be_filled_in_part_is_refused() -> None:
+    stream = MaskStream(key(1))
+    for buffer in (np.zeros(8, np.uint64)[::2], np.zeros((2, 4), np.uint64)):
+        with pytest.raises(ValueRefused, match="no contiguous vector"):
+            stream.fill(buffer)
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 70001])
 def test_a_digest_is_of_the_little_endian_bytes(count: int) -> None:
     words = stream_words(5, count)
