@@ -60,6 +60,19 @@ def in_words(policy: "SitePolicy") -> Iterator[tuple[str, str]]:
             else f"only in a sum over {policy.min_cohort} or more sites"
         ),
     )
+    yield "rosters of one data set", f"equal, or different by {policy.roster_change} sites or more"
+    colluders = policy.max_colluding_sites
+    yield (
+        "drawn cohorts",
+        (
+            "refused: the study's whole roster only"
+            if colluders is None
+            else f"where {colluders} of them may help the coordinator"
+        ),
+    )
+    noised = "" if policy.allow_repeats_without_privacy else ", under local noise only"
+    repeats = f"at most {policy.max_repeats} times" if policy.max_repeats else "never"
+    yield "a failed round is repeated", repeats + (noised if policy.max_repeats else "")
     yield "training without privacy", "allowed" if policy.allow_training_without_privacy else "refused"
     yield "third-party tasks", _listed(policy.allowed_plugins, "none", "none")
     yield (
@@ -103,6 +116,13 @@ def weak_choices(policy: "SitePolicy", today: "date") -> Iterator[str]:
         yield "allow_individual_updates: the coordinator may see this site's own update"
     if policy.allow_training_without_privacy:
         yield "allow_training_without_privacy: nothing bounds what such a model tells about a patient"
+    if policy.allow_repeats_without_privacy and policy.max_repeats:
+        yield (
+            "allow_repeats_without_privacy: two sums of one model, with and without a site that dropped out, "
+            "tell its update"
+        )
+    if policy.roster_change == 1:
+        yield "roster_change: two sums over rosters that differ by one site tell its update"
     for name, rules in policy.populations.items():
         where = f"populations.{name}"
         if rules.exact_sums:

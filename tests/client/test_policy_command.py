@@ -62,6 +62,9 @@ def test_words_for_an_empty_policy() -> None:
     assert said["training without privacy"] == "refused"
     assert said["this site's own update"] == "only in a sum over 5 or more sites"
     assert said["who may ask"] == "everybody"
+    assert said["rosters of one data set"] == "equal, or different by 2 sites or more"
+    assert said["drawn cohorts"] == "refused: the study's whole roster only"
+    assert said["a failed round is repeated"] == "at most 3 times, under local noise only"
 
 
 def test_words_for_every_rule() -> None:
@@ -113,6 +116,32 @@ def test_weak_choices_are_told(changes: dict[str, object], key: str) -> None:
     assert list(weak_choices(SitePolicy(populations={"a": make_rules()}), TODAY)) == []
     (line,) = weak_choices(SitePolicy(populations={"a": make_rules(**changes)}), TODAY)
     assert line.startswith(f"populations.a.{key}: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "repeats", "weak"),
+    [
+        ({"max_repeats": 0}, "never", []),
+        ({"max_repeats": 0, "allow_repeats_without_privacy": True}, "never", []),
+        (
+            {"allow_repeats_without_privacy": True},
+            "at most 3 times",
+            ["allow_repeats_without_privacy"],
+        ),
+        ({"roster_change": 1}, "at most 3 times, under local noise only", ["roster_change"]),
+    ],
+)
+def test_what_several_sums_tell_is_put_in_words(
+    settings: dict[str, object], repeats: str, weak: list[str]
+) -> None:
+    policy = SitePolicy.model_validate(settings)
+    assert words(policy)["a failed round is repeated"] == repeats
+    assert [line.split(":")[0] for line in weak_choices(policy, TODAY)] == weak
+
+
+def test_a_cohort_is_put_in_words() -> None:
+    said = words(SitePolicy(max_colluding_sites=2))
+    assert said["drawn cohorts"] == "where 2 of them may help the coordinator"
 
 
 def test_the_open_choices_are_weak() -> None:

@@ -13,6 +13,7 @@ from tests.client.secure_bench import NAMES, SECURE, Federation, Lead, open_fede
 from vestry_client.handlers import handle
 from vestry_client.plain_orders import plain_reply, plain_weight
 from vestry_privacy.secagg.errors import BadDealing, TooFewSites
+from vestry_privacy.secagg.journal import Journal
 from vestry_privacy.secagg.keys import seal
 from vestry_privacy.secagg.secret import Secret
 from vestry_privacy.secagg.transcript import verify_transcript
@@ -298,7 +299,7 @@ def test_bad_shares_are_complained_about_and_end_the_sum(
 
     with open_federation(tmp_path) as federation:
         lead = federation.begin(federation.plan(federation.order("train")))
-        federation_keys(federation, lead)
+        keys_of_all(federation, lead)
         relayed = lead.server.roster_keys()
         for name in federation.sites:
             with monkeypatch.context() as patch:
@@ -319,7 +320,7 @@ def test_bad_shares_are_complained_about_and_end_the_sum(
         assert "nothing more of it leaves" in said.message
 
 
-def federation_keys(federation: Federation, lead: Lead) -> None:
+def keys_of_all(federation: Federation, lead: Lead) -> None:
     for name in federation.sites:
         reply = federation.step(lead, name, "keys", lead.server.signed_plan)
         assert isinstance(reply, SecureReply)
@@ -387,6 +388,24 @@ def test_per_site_standardisation_and_five_sites(kind: SumKind, tmp_path: Path) 
     with open_federation(tmp_path, change, sites=5) as federation:
         lead = federation.sum(federation.order(kind), east="deliver")
         assert len(lead.server.u3) == 4
+
+
+def test_a_site_that_was_set_back_is_refused_by_the_others_by_name(tmp_path: Path) -> None:
+    with open_federation(tmp_path) as federation:
+        federation.sum(federation.order("train"))
+        seat = federation.sites["north"].secure
+        assert seat is not None
+        seat.journal.close()
+        for path in tmp_path.glob("north.sqlite*"):
+            path.unlink()
+        with Journal.create(tmp_path / "north.sqlite") as journal:  # and nobody has said that one was lost
+            seat.journal = journal
+            lead = federation.begin(federation.plan(federation.order("train", 2)))
+            keys_of_all(federation, lead)
+            relayed = lead.server.roster_keys()
+            federation.step(lead, "south", "shares", relayed)
+        said = lead.refused("south", "shares").message
+        assert "highest head, site 'north'" in said
 
 
 def test_the_study_in_the_bench_aggregates_securely() -> None:

@@ -192,16 +192,12 @@ class JournalFile:
 
     def put_peers(self, heads: Mapping[bytes, tuple[Head, Head]]) -> None:
         """Replace highest heads, inside :meth:`writing`."""
-        rows = []
         for site, pair in heads.items():
             if any(len(head.hash) != DIGEST_BYTES for head in pair):
                 raise BadMessage("heads of a peer", "a hash is not 32 bytes", peer=site.hex())
             content = b"".join(u64(head.epoch) + u64(head.count) + field(head.hash) for head in pair)
-            rows.append((site, content, hashlib.sha256(site + content).digest()))
-        try:
-            self._database().executemany("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", rows)
-        except sqlite3.Error as error:
-            self._explain(error)
+            row = (site, content, hashlib.sha256(site + content).digest())
+            self._run("INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", row)
 
     def damaged(self, problem: str) -> JournalError:
         """An error for what the entries themselves show."""
@@ -258,24 +254,24 @@ class JournalFile:
             raise self.damaged("is empty, or cut off")
 
     def _open_head(self, path: Path) -> HeadFile:
+        # Counted first: who has made an entry had a head file before, so a new one elsewhere is no loss here.
+        newest = self._database().execute("SELECT count(*) FROM entries").fetchone()[0]
         if not path.exists():
-            newest = self._database().execute("SELECT count(*) FROM entries").fetchone()[0]
             if newest and not self._repairing:
                 raise JournalError(
                     "journal head missing",
                     f"{path}: is missing beside a journal of {newest} entries, so a loss cannot be told; "
                     f"restore it or {DECLARE}",
                 )
-            with suppress(FileExistsError):
-                try:
-                    HeadFile.create(path)
-                except FileExistsError:
-                    raise
-                except OSError as error:
-                    raise JournalError(
-                        "journal head",
-                        f"{path}: cannot be written ({error.strerror}); make room or mend the folder",
-                    ) from None
+            try:
+                HeadFile.create(path)
+            except FileExistsError:
+                pass  # another process was first
+            except OSError as error:
+                raise JournalError(
+                    "journal head",
+                    f"{path}: cannot be written ({error.strerror}); make room or mend the folder",
+                ) from None
         return HeadFile(path, self._patience)
 
     def _require_same_file(self) -> None:
