@@ -355,7 +355,9 @@ def calibrate(
             start,
         )
     except AccountingError as error:
-        raise PlanError("epsilon", f"no noise meets this plan ({error})") from None
+        raise PlanError(
+            "epsilon", f"no noise meets this plan ({error}); ask for a larger epsilon, or for fewer steps"
+        ) from None
     return replace(plan, noise_multiplier=sigma)
 
 
