@@ -139,8 +139,9 @@ def _one_sum(run: Run, asked: tuple[str, ...], order: SumOrder, shape: _Shape, l
 
 def _plan(run: Run, asked: tuple[str, ...], order: SumOrder, shape: _Shape, last: int) -> Plan:
     secure, study = _secure(run), run.study
-    model, configuration = study.digest(), configuration_hash({}, {})
-    if not isinstance(order, StatisticsOrder):
+    if isinstance(order, StatisticsOrder):
+        model, configuration = study.digest(), configuration_hash({}, {})
+    else:
         shared = order.shared if isinstance(order, TrainOrder) else {}
         model, configuration = model_hash(order.model), configuration_hash(order.preprocessing, shared)
     return round_plan(

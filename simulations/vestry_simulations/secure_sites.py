@@ -1,9 +1,10 @@
 """Secure aggregation of virtual sites: identities, a directory pinned at each, a journal on the disk.
 
-A virtual site has keys, secrets and a journal like a real one. Three things are a simulation's: identities
-are made with the run and bring their own directory; rounding is seeded, so that a run's result does not
-depend on the number of workers or on a resume (sums of whole numbers do not either); and a round lost by a
-crash may be repeated as often as needed.
+A virtual site has keys, secrets and a journal like a real one. Four things are a simulation's: identities are
+made with the run and bring their own directory; rounding is seeded, so that a run's result does not depend on
+the number of workers or on a resume (sums of whole numbers do not either); a round lost by a crash may be
+repeated as often as needed; and journals do not wait for the disk, so a killed process loses nothing, but a
+power cut may cost the run.
 """
 
 import hashlib
@@ -139,5 +140,5 @@ def open_seat(plan: SeatPlan, name: str, place: Path) -> "SecureSeat":
         label = canonical_hash("vestry-simulated-rounding/1", [plan.seed, name, kind, number])
         return Secret(hashlib.sha256(bytes.fromhex(label)).digest())
 
-    journal = Journal.open_or_create(place / _JOURNAL)
+    journal = Journal.open_or_create(place / _JOURNAL, durable=False)
     return SecureSeat(load_identity(place / _IDENTITY), plan.directory, journal, rounding=rounding)

@@ -100,7 +100,9 @@ class Federation:
         coordinator: signs plans.
         study: that is asked of them.
         journals: the folder of the journals.
+        stack: closes what is opened later.
         sequence: of the newest plan.
+        run: name of the run.
     """
 
     sites: dict[str, Site]
@@ -108,6 +110,7 @@ class Federation:
     coordinator: SiteIdentity
     study: StudySpec
     journals: Path
+    stack: ExitStack = field(repr=False)
     sequence: int = 0
     run: str = "run"
 
@@ -236,7 +239,7 @@ class Federation:
         old = self.sites[name].secure
         assert old is not None
         old.journal.close()
-        journal = Journal(self.journals / f"{name}.sqlite")
+        journal = self.stack.enter_context(Journal(self.journals / f"{name}.sqlite"))
         self.sites[name] = replace(
             self.sites[name],
             secure=SecureSeat(old.identity, self.directory, journal, transcripts=old.transcripts),
@@ -288,7 +291,7 @@ def open_federation(
                 states=lambda digest, name=name: SiteStates(folder / name / digest[:16]),  # type: ignore[misc]
             )
         asked = make_study(SECURE, *changes) if study is None else study
-        yield Federation(made, directory, coordinator, asked, folder)
+        yield Federation(made, directory, coordinator, asked, folder, stack)
 
 
 @contextmanager
@@ -307,4 +310,4 @@ def private_federation(
             table = visits(40, 2, seed=number)
             clinic = stack.enter_context(make_clinic(folder / name, table=table, policy=rules, study=study))
             made[name] = replace(clinic.site, name=name, secure=seat)
-        yield Federation(made, directory, coordinator, study, folder)
+        yield Federation(made, directory, coordinator, study, folder, stack)

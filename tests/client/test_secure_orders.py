@@ -12,6 +12,7 @@ from tests.client.bench import OPEN, make_study
 from tests.client.secure_bench import NAMES, SECURE, Federation, Lead, open_federation
 from vestry_client.handlers import handle
 from vestry_client.plain_orders import plain_reply, plain_weight
+from vestry_client.secure_orders import _cut
 from vestry_privacy.secagg.errors import BadDealing, TooFewSites
 from vestry_privacy.secagg.journal import Journal
 from vestry_privacy.secagg.keys import seal
@@ -411,3 +412,13 @@ def test_a_site_that_was_set_back_is_refused_by_the_others_by_name(tmp_path: Pat
 def test_the_study_in_the_bench_aggregates_securely() -> None:
     assert make_study(SECURE).aggregation.secure
     assert EvaluateOrder("", 1, np.zeros(0, dtype=np.float32)).secure == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "norm"), [(1e30, 1.0), (3e38, 1.0), (0.05, 0.5), (1e-30, 0.0), (np.inf, 0.0), (np.nan, 0.0)]
+)
+def test_no_update_is_too_large_to_be_cut(value: float, norm: float) -> None:
+    cut = _cut(np.full(100, value, dtype=np.float32), 1.0)
+    assert cut.dtype == np.float32
+    assert float(np.linalg.norm(cut.astype(np.float64))) == pytest.approx(norm, abs=2e-6)
+    assert float(np.linalg.norm(cut.astype(np.float64))) <= 1.0

@@ -1,4 +1,4 @@
-"""Whatever order comes when, and whoever restarts: one message of a step leaves, and a sum is exact or none."""
+"""Whatever order comes when, and whoever restarts: one message of a step leaves; a sum is right or none."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -69,6 +69,13 @@ class AnyOrder(RuleBasedStateMachine):
             self.stage += 1
         except ProtocolAbort:
             self.lead = None
+
+    @precondition(lambda self: self.lead is not None)
+    @rule()
+    def finish(self) -> None:
+        """All steps that are left, at all sites."""
+        while self.lead is not None:
+            self.go_on(None)
 
     def secure(self, lead: Lead, name: str, step: SecureStep, message: bytes) -> bytes | None:
         order = SecureOrder(self.federation.study.to_json(), step, lead.plan.digest.hex(), message)

@@ -9,13 +9,14 @@ Symbols: i, j indexes of two sites; lo < hi the same two in order; b the seed of
 
 import hashlib
 import hmac
+from typing import NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vestry_privacy.secagg.encoding import field, header, u32
-from vestry_privacy.secagg.errors import BadDealing, BadKey
+from vestry_privacy.secagg.errors import BadDealing, BadKey, WrongStep
 from vestry_privacy.secagg.masks import hkdf
 from vestry_privacy.secagg.secret import Entropy, Secret
 
@@ -49,11 +50,12 @@ class KeyPair:
         The private key is in a :class:`Secret`: no repr, no pickle.
     """
 
-    __slots__ = ("private", "public")
+    __slots__ = ("_key", "private", "public")
 
     def __init__(self, private: Secret) -> None:
         self.private = private
-        self.public = public_key_of(private)
+        self._key: X25519PrivateKey | None = X25519PrivateKey.from_private_bytes(private.expose())
+        self.public = self._key.public_key().public_bytes_raw()
 
     @staticmethod
     def fresh(entropy: Entropy) -> "KeyPair":
@@ -65,10 +67,12 @@ class KeyPair:
 
         Raises:
             BadKey: it is all zero (the peer's key has a small order), or the key is none.
+            WrongStep: this pair was wiped.
         """
+        if self._key is None:
+            raise WrongStep("key agreement", "the private key was wiped; a sum goes on, or ends")
         try:
-            private = X25519PrivateKey.from_private_bytes(self.private.expose())
-            return private.exchange(X25519PublicKey.from_public_bytes(peer))
+            return self._key.exchange(X25519PublicKey.from_public_bytes(peer))
         except ValueError:
             raise BadKey(
                 "key agreement", "a public key gives an all-zero shared secret, or is no key"
@@ -76,7 +80,11 @@ class KeyPair:
 
     def wipe(self) -> None:
         """Forget the private key, best effort."""
+        self._key = None
         self.private.wipe()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a KeyPair cannot be copied or pickled; it lives for one sum in one process")
 
 
 def check_public_key(public: bytes) -> None:

@@ -5,6 +5,7 @@ ProtocolAbort
 """
 
 import hashlib
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -328,7 +329,8 @@ def ascending(indexes: Sequence[int], sites: int) -> bool:
 
 
 def _indexes(content: bytes) -> tuple[int, ...]:
-    return tuple(int.from_bytes(content[place : place + 4], "big") for place in range(0, len(content), 4))
+    whole = len(content) // 4
+    return struct.unpack(f">{whole}I", content[: 4 * whole])
 
 
 def _head(head: Head) -> bytes:

@@ -106,8 +106,9 @@ def test_a_log_without_its_journal_is_not_taken_for_a_new_ones(path: Path) -> No
     path.unlink()
     default_head(path).unlink()
     path.with_name("kept").rename(path.with_name(f"{path.name}-wal"))
-    with pytest.raises(JournalError, match="is missing"):
+    with pytest.raises(JournalError, match="is missing, and with it what this site has sent"):
         Journal.open_or_create(path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 3000, 4096, 5000, 9000])
