@@ -33,7 +33,7 @@ from vestry_privacy.secagg.client import (
     reveal,
 )
 from vestry_privacy.secagg.deals import Complained
-from vestry_privacy.secagg.errors import PlanRefused, RolledBack, RosterRefused, WrongStep
+from vestry_privacy.secagg.errors import PlanRefused, RosterRefused, WrongStep
 from vestry_strategies.orders import MaskedReply, SecureOrder, SecureReply, StatisticsReply, TrainReply
 from vestry_strategies.parameters import Vector
 from vestry_strategies.secure_plan import LOSS, sum_layout
@@ -111,10 +111,7 @@ def _step(
 
 def _advance(seat: SecureSeat, live: LiveSum, order: SecureOrder) -> tuple[SumState | None, bytes]:
     if order.step == "shares":
-        try:
-            return deal(live.take(Advertised), order.message, seat.journal, seat.entropy)
-        except RolledBack as error:
-            raise _by_name(seat, error) from None
+        return deal(live.take(Advertised), order.message, seat.journal, seat.entropy)
     if order.step == "deliver":
         try:
             return accept(live.take(Dealt), order.message)
@@ -125,12 +122,6 @@ def _advance(seat: SecureSeat, live: LiveSum, order: SecureOrder) -> tuple[SumSt
     if order.step == "unmask":
         return reveal(live.take(Agreed), order.message, seat.journal)
     raise WrongStep("order of steps", "the order names a step that there is not", round=live.plan.round)
-
-
-def _by_name(seat: SecureSeat, error: RolledBack) -> RolledBack:
-    """The journal knows the others by their keys; people know them by their names."""
-    peer = seat.directory.member(bytes.fromhex(error.peer or "")).name
-    return RolledBack(error.rule, error.message, round=error.round, peer=peer)
 
 
 def _keys(

@@ -203,15 +203,12 @@ def _let_in(site: Site, bench: Bench, plan: Plan) -> Rules:
 
 
 def heads_of(site: Site, seat: SecureSeat) -> tuple[Head, Head]:
-    """Of journal and ledger, for the other sites to remember: this site cannot go back behind them.
-
-    Only entries count that a sum with the others made: a coordinator alone cannot move them on.
-    """
+    """Of journal and ledger, for the other sites to remember: this site cannot go back behind them."""
     ledger = NO_HEAD
     if site.ledger is not None:
-        epoch, newest = site.ledger.witness
-        ledger = Head(epoch, newest.seq, bytes.fromhex(newest.hash) or NO_HEAD.hash)
-    return seat.journal.head(), ledger
+        reconciled, newest = site.ledger.witness
+        ledger = Head(reconciled, newest.seq, bytes.fromhex(newest.hash) or NO_HEAD.hash)
+    return seat.journal.witness(), ledger
 
 
 def require_order(bench: Bench, plan: Plan, order: PrivateOrder) -> None:

@@ -5,7 +5,7 @@ VestryError
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +34,8 @@ from vestry_strategies.orders import (
 __all__ = ["PublicPart", "SecureSum", "SumFailed", "SumOrder", "secure_sum"]
 
 _log = logging.getLogger("vestry.secure")
+_TOGETHER = 256 << 20
+"""Bytes of messages that are sent at once."""
 
 SumOrder = StatisticsOrder | TrainOrder | EvaluateOrder
 """What is computed at the sites and added up."""
@@ -180,8 +182,6 @@ class _Talk:
             TooFewSites: ``message`` closes the step before, and too few are left.
         """
         name = self.plan.digest.hex()
-        orders = {site: SecureOrder(self.study, step, name, message(site)) for site in sites}
-        self.bytes_down += sum(len(order.message) for order in orders.values())
 
         def take(reply: Reply) -> None:
             if not isinstance(reply, SecureReply) or (reply.step, reply.plan) != (step, name):
@@ -189,7 +189,12 @@ class _Talk:
             self.bytes_up += len(reply.message)
             collect(reply.site, reply.message)
 
-        return self._collect(orders, take, judged=step == "deliver")
+        good: list[str] = []
+        for some in _groups((site, message(site)) for site in sites):
+            orders = {site: SecureOrder(self.study, step, name, content) for site, content in some}
+            self.bytes_down += sum(len(content) for _, content in some)
+            good += self._collect(orders, take, judged=step == "deliver")
+        return tuple(sorted(good))
 
     def ask_input(self, sites: tuple[str, ...], order: SumOrder, server: SumServer) -> None:
         """The step in which sites compute: masked words are added as they arrive."""
@@ -209,7 +214,7 @@ class _Talk:
 
     def _collect(
         self, orders: Mapping[str, Order], take: Callable[[Reply], None], *, judged: bool = False
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         waiting = dict.fromkeys(orders, "no reply before the deadline")
         good: list[str] = []
         for reply in self.exchange.send(orders, self.plan.deadline):
@@ -230,7 +235,25 @@ class _Talk:
             else:
                 good.append(site)
         self.left_out.update(waiting)
-        return tuple(sorted(good))
+        return good
+
+
+def _groups(messages: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Messages in groups whose distinct contents fit into memory beside each other.
+
+    Of 200 sites each gets shares of 6 MB that are made for it alone; smaller federations are one group.
+    """
+    group: list[tuple[str, bytes]] = []
+    size, last = 0, b""
+    for site, content in messages:
+        if content is not last and size + len(content) > _TOGETHER and group:
+            yield group
+            group, size = [], 0
+        size += 0 if content is last else len(content)
+        group.append((site, content))
+        last = content
+    if group:
+        yield group
 
 
 def _is_words(vector: object) -> bool:

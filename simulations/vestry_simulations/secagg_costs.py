@@ -161,7 +161,7 @@ class _Forgetful:
     def consume(self, plan_hash: bytes) -> None:
         """It may leave."""
 
-    def sign(self, plan_hash: bytes, view: bytes) -> None:
+    def sign(self, plan_hash: bytes, view: bytes, inputs: dict[bytes, Head]) -> None:
         """It may leave."""
 
     def reveal(self, plan_hash: bytes) -> None:

@@ -33,7 +33,7 @@ def test_a_pair_is_trained_from_the_same_start(tmp_path: Path) -> None:
 
 PAIRS = {
     1: Pair(1, Run(0.80, 0.010), Run(0.81, 0.015)),
-    2: Pair(2, Run(0.90, 0.010), Run(0.89, 0.030)),
+    2: Pair(2, Run(0.90, 0.010), Run(0.86, 0.030)),
     3: Pair(3, Run(0.85, 0.010), Run(0.85, 0.017)),
 }
 
@@ -53,12 +53,12 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_differences_are_held_against_the_noise_of_seeds(canned: None) -> None:
     report = measure(options())
     difference, ratio = report.figures
-    assert difference.measured == pytest.approx(0.02 / 3)
+    assert difference.measured == pytest.approx(0.03 / 3)
     assert difference.target == "at most 0.05"
     assert ratio.measured == pytest.approx(1.7)
     assert ratio.target == "at most 2"
     assert report.reached
-    assert report.sheets[0].rows[1][:4] == ("2", 0.90, 0.89, "-0.010000")
+    assert report.sheets[0].rows[1][:4] == ("2", 0.90, 0.86, "-0.040000")
     assert report.sheets[0].rows[-1][1] == "0.850 ± 0.050"
 
 

@@ -1,23 +1,19 @@
-"""One hostile coordinator for each row of the attack table: who lies about keys, sets, plans, models or time.
+"""One hostile coordinator for each row of the attack table: who lies about keys, sets, models or steps.
 
-Each says at which step its victims refuse, and with what words.
+Each says at which step its victims refuse, and with what words; whose plan lies is in plans.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tests.client.secure_bench import InputOrder
+from tests.hostile.plans import PLANS, Hostile
 from tests.hostile.server import HostileServer, Sealed
-from tests.privacy.secagg.federation import identity
-from vestry_privacy.secagg.encoding import PROTOCOL
-from vestry_privacy.secagg.encoding import field as field_bytes
 from vestry_privacy.secagg.history import NO_HEAD
 from vestry_privacy.secagg.keys import KeyPair
-from vestry_privacy.secagg.messages import Advertisement, relay, sign_plan
-from vestry_privacy.secagg.plan import Plan, threshold
+from vestry_privacy.secagg.messages import Advertisement, relay
 from vestry_privacy.secagg.secret import Secret
 from vestry_strategies.orders import Order, TrainOrder
 
@@ -146,152 +142,6 @@ class TwinKeys(HostileServer):
 
 
 @dataclass
-class ChangedPlan(HostileServer):
-    """A plan that is not what the study says, under the coordinator's good signature."""
-
-    step: ClassVar[str] = "keys"
-    changes: dict[str, object] = field(default_factory=dict)
-
-    def make_plan(self) -> Plan:
-        """With changes."""
-        return self.federation.plan(self.order(), **self.changes)
-
-
-@dataclass
-class LowThreshold(ChangedPlan):
-    """Two sites are to be enough to unmask."""
-
-    words = "plan.threshold"
-    changes: dict[str, object] = field(default_factory=lambda: {"threshold": 2})
-
-
-@dataclass
-class FewOrganisations(ChangedPlan):
-    """Fewer organisations than the study says are to be enough."""
-
-    words = "plan.least"
-
-    def make_plan(self) -> Plan:
-        """The study says four."""
-        self.federation.study = self.federation.study.model_copy(
-            update={"aggregation": self.federation.study.aggregation.model_copy(update={"min_sites": 4})}
-        )
-        return self.federation.plan(self.order(), least=3)
-
-
-@dataclass
-class OtherRing(ChangedPlan):
-    """Wider lanes, in which a single site's low bits could be planted."""
-
-    words = "plan.lane_bits"
-    changes: dict[str, object] = field(default_factory=lambda: {"lane_bits": 32})
-
-
-@dataclass
-class OtherRange(ChangedPlan):
-    """A range so small that every value saturates, and its sign is counted."""
-
-    words = "plan.value_range"
-    changes: dict[str, object] = field(default_factory=lambda: {"value_range": 1e-9})
-
-
-@dataclass
-class HugeWeight(ChangedPlan):
-    """A weight limit that makes everybody's values vanish but one's."""
-
-    words = "plan.weight_limit"
-    changes: dict[str, object] = field(default_factory=lambda: {"weight_limit": 2**50})
-
-
-@dataclass
-class OtherStudy(ChangedPlan):
-    """A plan of a study that the site has not approved."""
-
-    words = "plan.study"
-    changes: dict[str, object] = field(default_factory=lambda: {"study": b"x" * 32})
-
-
-@dataclass
-class OtherCode(ChangedPlan):
-    """Sites that run other software are to be added up."""
-
-    words = "plan.code"
-    changes: dict[str, object] = field(default_factory=lambda: {"code": b"x" * 32})
-
-
-@dataclass
-class WeakPrivacy(ChangedPlan):
-    """A plan whose differential-privacy block is not the study's."""
-
-    words = "plan.privacy"
-    changes: dict[str, object] = field(default_factory=lambda: {"privacy": b"weaker"})
-
-
-@dataclass
-class RoundAhead(ChangedPlan):
-    """A round that the study has not."""
-
-    words = "plan.round"
-    changes: dict[str, object] = field(default_factory=lambda: {"round": 99})
-
-
-@dataclass
-class NewerVersion(HostileServer):
-    """A plan of a protocol that this site does not speak."""
-
-    step, words = "keys", "version"
-
-    def signed(self, plan: Plan) -> bytes:
-        """Version 2, signed."""
-        content = plan.encode().replace(PROTOCOL, b"vestry-secagg/2")
-        return field_bytes(content) + field_bytes(self.federation.coordinator.sign(content))
-
-
-@dataclass
-class ForgedPlan(HostileServer):
-    """Somebody else than the coordinator signs the plan."""
-
-    step, words = "keys", "pinned"
-
-    def signed(self, plan: Plan) -> bytes:
-        """By a stranger."""
-        return sign_plan(plan, identity(4711))
-
-
-@dataclass
-class InventedSites(ChangedPlan):
-    """Sites of the server's own making fill the roster."""
-
-    words = "this site's directory"
-
-    def make_plan(self) -> Plan:
-        """Two real sites among sybils."""
-        real = self.federation.directory.roster()[:2]
-        roster = tuple(sorted((*real, *(bytes([n]) * 32 for n in range(1, 4)))))
-        return self.federation.plan(self.order(), roster=roster, threshold=threshold(5))
-
-
-@dataclass
-class HandPicked(ChangedPlan):
-    """A few sites that the server has chosen, its helpers among them."""
-
-    words = "all are in a sum"
-
-    def make_plan(self) -> Plan:
-        """Four of five."""
-        roster = self.federation.directory.roster()[:4]
-        return self.federation.plan(self.order(), roster=roster, threshold=threshold(4))
-
-
-@dataclass
-class OtherDirectory(ChangedPlan):
-    """A version of the directory that this site has not pinned."""
-
-    words = "plan.directory"
-    changes: dict[str, object] = field(default_factory=lambda: {"directory": 2})
-
-
-@dataclass
 class ModelForOne(HostileServer):
     """One site gets a model of its own, so that the sum tells its part (Pasquini et al., CCS 2022)."""
 
@@ -309,10 +159,14 @@ class ModelForOne(HostileServer):
 
 
 @dataclass
-class ArraysForOne(ModelForOne):
+class ArraysForOne(HostileServer):
     """One site gets a preprocessing made for it."""
 
-    words = "not those of the plan"
+    step, words = "input", "not those of the plan"
+
+    def victims(self) -> Sequence[str]:
+        """The first site."""
+        return self.names[:1]
 
     def input_for(self, site: str, order: InputOrder) -> Order:
         """Other means for the first site."""
@@ -349,51 +203,6 @@ class ClearStudy(HostileServer):
 
 
 @dataclass
-class Replayed(HostileServer):
-    """The same signed plan a second time, after its sum."""
-
-    step, words = "keys", "seen it before"
-
-    def run(self) -> None:
-        """Once honestly, then everything again."""
-        super().run()
-        self.wire.left.clear()
-        signed = self.signed(self.plan)
-        for name in self.names:
-            self.federation.restart(name)
-        self.each("keys", dict.fromkeys(self.names, signed))
-
-
-@dataclass
-class SequenceBack(HostileServer):
-    """A new plan with a sequence number of the past."""
-
-    step, words = "keys", "sequence"
-
-    def run(self) -> None:
-        """A whole sum, then one with an earlier number."""
-        self.federation.sequence = 10
-        super().run()
-        self.wire.left.clear()
-        self.plan = self.federation.plan(self.federation.order("train", 2), sequence=5)
-        self.digest = self.plan.digest
-        self.each("keys", {site: self.signed(self.plan) for site in self.names})
-
-
-@dataclass
-class OnceMore(HostileServer):
-    """A failed round is asked for again with the same model, now without one site: the difference is its."""
-
-    step, words = "keys", "repeat"
-
-    def run(self) -> None:
-        """Aborts before the survivors, then asks again."""
-        super().run()
-        self.wire.left.clear()
-        super().run()
-
-
-@dataclass
 class RestartedSite(HostileServer):
     """A site is restarted in the middle, to make it mask twice with one plan."""
 
@@ -410,10 +219,14 @@ class RestartedSite(HostileServer):
 
 
 @dataclass
-class RestartedSigner(RestartedSite):
+class RestartedSigner(HostileServer):
     """A site is restarted after it has signed, to make it reveal for other survivors."""
 
-    step = "unmask"
+    step, words = "unmask", "no longer has the secrets"
+
+    def victims(self) -> Sequence[str]:
+        """The first."""
+        return self.names[:1]
 
     def between(self, step: str) -> None:
         """Before its shares."""
@@ -485,12 +298,25 @@ class SkippedStep(HostileServer):
             super().each(step, messages)  # type: ignore[arg-type]
 
 
-COORDINATORS: tuple[type[HostileServer], ...] = (
-    SurvivorEquivocation, LeavesItOut, OtherKeys, OtherDealers, BothShares, SubstitutedKeys, TwinKeys,
-    LowThreshold, FewOrganisations, OtherRing, OtherRange, HugeWeight, OtherStudy, OtherCode, WeakPrivacy,
-    RoundAhead, NewerVersion, ForgedPlan, InventedSites, HandPicked, OtherDirectory, ModelForOne,
-    ArraysForOne,
-    ClearPlease, ClearStudy, Replayed, SequenceBack, OnceMore, RestartedSite, RestartedSigner, FewSignatures,
-    SameSignature, FewSurvivors, SwappedShares, SkippedStep,
-)  # fmt: skip
+COORDINATORS: Mapping[str, Hostile] = {
+    "SurvivorEquivocation": SurvivorEquivocation,
+    "LeavesItOut": LeavesItOut,
+    "OtherKeys": OtherKeys,
+    "OtherDealers": OtherDealers,
+    "BothShares": BothShares,
+    "SubstitutedKeys": SubstitutedKeys,
+    "TwinKeys": TwinKeys,
+    "ModelForOne": ModelForOne,
+    "ArraysForOne": ArraysForOne,
+    "ClearPlease": ClearPlease,
+    "ClearStudy": ClearStudy,
+    "RestartedSite": RestartedSite,
+    "RestartedSigner": RestartedSigner,
+    "FewSignatures": FewSignatures,
+    "SameSignature": SameSignature,
+    "FewSurvivors": FewSurvivors,
+    "SwappedShares": SwappedShares,
+    "SkippedStep": SkippedStep,
+    **PLANS,
+}
 """All of them."""

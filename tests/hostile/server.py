@@ -215,12 +215,16 @@ class HostileServer:
         start = header("deliver", self.digest, SERVER) + u32(len(pairs))
         return start + b"".join(field_bytes(deal) + field_bytes(sealed) for deal, sealed in pairs)
 
+    def refusal(self) -> str:
+        """Hook: what a victim's refusal says."""
+        return self.words
+
     def check(self) -> None:
         """Every victim refused where it should, and nothing left that should not."""
         for site in self.victims():
             reply = self.said[site, self.step]
             assert isinstance(reply, Refusal), (site, reply)
             assert reply.code == self.code, reply
-            assert self.words in reply.message, reply
+            assert self.refusal() in reply.message, reply
         assert not set(self.victims()) & set(self.wire.revealed())
         self.wire.check_nothing_left_unmasked()

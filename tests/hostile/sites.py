@@ -249,8 +249,10 @@ class ChangedWords(HostileSite):
 
 
 @dataclass
-class ShortWords(ChangedWords):
+class ShortWords(HostileSite):
     """A vector cut short, as by a connection that broke."""
+
+    step, words = "input", "not those that it signed"
 
     def lie(self, reply: Reply) -> Reply:
         """One word less."""

@@ -71,4 +71,6 @@ def test_a_restored_site_is_named_by_the_coordinator_and_by_its_peers(tmp_path: 
         assert "highest head" in found.left_out[name]
         with pytest.raises(SumFailed) as failed:  # a coordinator that forgets does not help it
             add_up(federation, wire, open_run(federation), 4)
-        assert all("highest head" in reason for site, reason in failed.value.left_out.items() if site != name)
+        reasons = {site: reason for site, reason in failed.value.left_out.items() if site != name}
+        assert len(reasons) == 4
+        assert all(f"highest head, site '{name}'" in reason for reason in reasons.values())

@@ -88,7 +88,7 @@ class Notes:
         """Once."""
         self._note("consume", plan_hash)
 
-    def sign(self, plan_hash: bytes, view: bytes) -> None:
+    def sign(self, plan_hash: bytes, view: bytes, inputs: dict[bytes, Head]) -> None:
         """Once."""
         self._note("sign", plan_hash)
 

@@ -1,6 +1,7 @@
 """FlowerExchange over Flower's messages: names, deadlines, errors, impostors."""
 
 import time
+from collections.abc import Iterable
 
 import pytest
 from flwr.app import Error, Message, RecordDict
@@ -59,6 +60,39 @@ def test_messages_have_flowers_types() -> None:
     made = FlowerExchange(grid, 3, poll_seconds=0.01)
     list(made.send({"a": BENCH.train_order(), "b": BENCH.evaluate_order()}, 5.0))
     assert [message.metadata.message_type for message in grid.pushed] == ["query"] * 3 + ["train", "evaluate"]
+
+
+def test_replies_are_pulled_a_few_at_a_time() -> None:
+    """So that not every site's vector is in memory at once."""
+    pulled: list[int] = []
+
+    class Counting(InProcessGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            found = list(super().pull_messages(message_ids))
+            pulled.append(len(found))
+            return found
+
+    many = [make_site(make_table(), name=f"s{number}") for number in range(10)]
+    made = FlowerExchange(Counting(many), 10, poll_seconds=0.01)
+    assert len(made.sites()) == 10
+    assert pulled == [4, 4, 2]
+
+
+def test_sites_that_are_hoped_for_are_waited_for_and_gone_without() -> None:
+    class Late(InProcessGrid):
+        asked = 0
+
+        def get_node_ids(self) -> Iterable[int]:
+            self.asked += 1
+            return range(1, min(self.asked, 3) + 1)
+
+    assert FlowerExchange(Late(sites()), 2, 5.0, 0.01, sites_hoped=3).sites() == ("a", "b", "c")
+    assert FlowerExchange(Late(sites()), 2, 5.0, 0.01).sites() == ("a", "c")
+    began = time.monotonic()
+    assert FlowerExchange(Late(sites()), 2, 0.3, 0.01, sites_hoped=9).sites() == ("a", "b", "c")
+    assert time.monotonic() - began < 20
+    with pytest.raises(VestryError, match="nodes=3 are connected, 4 are needed"):
+        FlowerExchange(Late(sites()), 4, 0.3, 0.01, sites_hoped=9)
 
 
 def test_a_site_that_is_silent_is_not_waited_for_beyond_the_deadline() -> None:

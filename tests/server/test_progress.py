@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.simulations.samples import sample_record
-from vestry_server.progress import RoundFailed, RoundRecord, StatisticsDone, Working
+from vestry_server.progress import RoundFailed, RoundRecord, SecureAggregation, StatisticsDone, Working
 
 
 @pytest.mark.parametrize("evaluated", [True, False])
@@ -33,7 +33,12 @@ def test_a_record_with_a_field_too_many_is_refused() -> None:
         RoundRecord.from_plain({**plain, "patients": ["x"]})
 
 
+def test_an_attempt_without_a_secure_sum_has_no_reason_of_its_own() -> None:
+    assert RoundFailed(1, 1, {}).reason == ""
+    assert RoundFailed(1, 1, {}, "too few survivors").reason == "too few survivors"
+
+
 def test_events_do_not_change() -> None:
-    for event in (StatisticsDone(("a",)), RoundFailed(1, 1, {}), Working("x")):
+    for event in (StatisticsDone(("a",)), RoundFailed(1, 1, {}), Working("x"), SecureAggregation(3, "x")):
         with pytest.raises(AttributeError):
             event.extra = 1  # type: ignore[union-attr]

@@ -249,6 +249,24 @@ def test_the_bytes_of_all_steps_are_counted() -> None:
     assert found.bytes_down == sum(sent) + 4 * MODEL.nbytes
 
 
+def test_large_messages_go_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shares of each site are its own; what all are told is one message, however many they are."""
+    groups: list[tuple[str, int]] = []
+
+    class Counting(SecureScripted):
+        def send(self, orders: Any, deadline_seconds: float) -> Any:
+            groups.append((step_of(next(iter(orders.values()))), len(orders)))
+            return super().send(orders, deadline_seconds)
+
+    monkeypatch.setattr("vestry_server.secure_sum._TOGETHER", 4000)
+    found = add_up(Counting(script=script, meddle=lost_at("deliver", "b")))
+    exact(found)
+    assert found.left_out == {"b": "no reply before the deadline"}
+    assert [count for step, count in groups if step != "deliver"] == [4, 4, 3, 3, 3]
+    assert sum(count for step, count in groups if step == "deliver") == 4
+    assert max(count for step, count in groups if step == "deliver") < 4
+
+
 def test_a_convicted_dealer_ends_the_sum_and_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """`d` deals shares that it committed to, and that are above the field's prime."""
     sites = SecureScripted(script=script)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tests.simulations.samples import private_result, sample_record, sample_result
 from tests.simulations.test_curve import point
-from vestry_server.progress import Event, RoundFailed, StatisticsDone, Working
+from vestry_server.progress import Event, RoundFailed, SecureAggregation, StatisticsDone, Working
 from vestry_simulations.display import (
     ProgressBar,
     RoundLines,
@@ -87,6 +87,17 @@ def test_rounds_are_lines() -> None:
     assert "round  1/15  1 sites  loss 1.0000  accuracy 0.710  auc 0.710  3.0 KiB" in text
     assert "left out: [red]c: data: column 'x' is [bold]missing" in text
     assert "round 1, attempt 1: too few updates" in text
+
+
+def test_secure_aggregation_is_said_and_why_a_sum_failed() -> None:
+    out = io.StringIO()
+    lines = RoundLines(STUDY, Console(file=out, width=200))
+    lines.tell(SecureAggregation(4, "an update is hidden among [bold]2 honest sites"))
+    lines.tell(RoundFailed(2, 1, {"a": "no reply"}, "survivors: 2 sites; [red]nothing is unmasked"))
+    text = out.getvalue()
+    assert "secure aggregation: an update is hidden among [bold]2 honest sites" in text
+    assert "round 2, attempt 1: survivors: 2 sites; [red]nothing is unmasked" in text
+    assert "too few updates" not in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -76,6 +76,15 @@ def test_it_says_what_was_done_and_how_good_it_is() -> None:
         assert part in html, part
 
 
+def test_the_honest_crowd_is_said_where_there_is_one() -> None:
+    words = "an update is hidden among at least t - c = 2 honest sites <4 sites>"
+    html = report_html([replace(sample_result(), crowd=words)])
+    checked(html)
+    assert "Secure aggregation: an update is hidden among at least t - c = 2 honest sites &lt;4" in html
+    assert "no site's update" in html
+    assert "Secure aggregation:" not in report_html([sample_result()])
+
+
 def test_charts_are_named_for_those_who_do_not_see_them() -> None:
     html = report_html([sample_result()])
     assert html.count('<svg role="img" aria-label="') == 2

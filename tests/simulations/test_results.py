@@ -32,6 +32,16 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert load_result(tmp_path / "result.json") == result
 
 
+def test_the_honest_crowd_is_read_back_and_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    save_result(path, replace(sample_result(), crowd="an update is hidden"))
+    assert load_result(path).crowd == "an update is hidden"
+    plain = json.loads(path.read_text())
+    del plain["final"]["crowd"]  # of before there was secure aggregation
+    path.write_text(json.dumps(plain))
+    assert load_result(path).crowd == ""
+
+
 def test_a_result_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     save_result(path, sample_result())

@@ -11,6 +11,7 @@ import torch
 from tests.client.bench import OPEN, make_bench, make_table
 from tests.strategies.samples import FULL_BATCH, private_study
 from vestry_client.handlers import Site
+from vestry_simulations.secure_sites import SeatPlan, make_directory
 from vestry_simulations.site_ledgers import private_policy
 from vestry_simulations.worker import VirtualSite, answer, make_site, one_thread, serve
 from vestry_strategies.orders import DescribeOrder, DescribeReply, Refusal, TrainReply
@@ -86,3 +87,25 @@ def test_a_broken_ledger_stops_its_own_site_and_not_its_neighbour(tmp_path: Path
     for site in own.values():
         assert site.ledger is not None
         site.ledger.close()
+
+
+def test_a_broken_journal_stops_its_own_site_and_not_its_neighbour(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path, ["a", "b", "c"])
+    folder, seat = tmp_path / "sites", SeatPlan(directory, 5)
+    (folder / "a" / "journal.sqlite").write_bytes(b"no journal" * 1000)
+    own: dict[str, Site] = {}
+    replies = {
+        name: answer(own, VirtualSite(name, make_table(), OPEN, folder, seat=seat), DescribeOrder())
+        for name in "ab"
+    }
+    assert isinstance(replies["a"], Refusal)
+    assert replies["a"].code == "secure"
+    assert replies["b"] == DescribeReply("b")
+    site = own["b"]
+    assert site.secure is not None
+    assert site.secure.directory == directory
+    site.secure.journal.close()
+
+
+def test_a_site_without_a_folder_has_no_seat() -> None:
+    assert make_site(VirtualSite("a", make_table(), OPEN)).secure is None

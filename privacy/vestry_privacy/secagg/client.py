@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.secagg.deals import Dealing, read_delivery, write_deal
 from vestry_privacy.secagg.encoding import header
-from vestry_privacy.secagg.errors import BadKey, Inconsistent, WrongStep
+from vestry_privacy.secagg.errors import BadKey, Inconsistent, RolledBack, WrongStep
 from vestry_privacy.secagg.history import Head
 from vestry_privacy.secagg.keys import KeyPair, pair_mask_key, same, self_mask_key
 from vestry_privacy.secagg.masks import MaskStream, add_masks, digest_words
@@ -64,8 +64,8 @@ class ClientJournal(Protocol):
         """Masked input is about to leave."""
         ...
 
-    def sign(self, plan_hash: bytes, view: bytes) -> None:
-        """A signature over the survivors is about to leave."""
+    def sign(self, plan_hash: bytes, view: bytes, inputs: dict[bytes, Head]) -> None:
+        """A signature over the survivors is about to leave; their witnesses before this input."""
         ...
 
     def reveal(self, plan_hash: bytes) -> None:
@@ -146,6 +146,7 @@ class Ready(_State):
     shares: dict[int, tuple[bytes, bytes]] = field(repr=False)
     seed: Secret = field(repr=False)
     pair_keys: dict[int, Secret] = field(repr=False)
+    witnesses: dict[int, Head] = field(repr=False)
 
 
 @dataclass
@@ -155,6 +156,7 @@ class Masked(_State):
     dealers: tuple[int, ...]
     shares: dict[int, tuple[bytes, bytes]] = field(repr=False)
     sent: bytes = field(repr=False)
+    witnesses: dict[int, Head] = field(repr=False)
 
 
 @dataclass
@@ -235,9 +237,11 @@ def deal(
     keys = [key for one in read for key in (one.seal_public, one.mask_public)]
     if len(set(keys)) != len(keys):
         raise BadKey("distinct keys", "two public keys are the same", round=state.round)
-    journal.see_peers(
-        {roster.plan.roster[one.sender]: (one.journal, one.ledger) for one in read if one is not own}
-    )
+    heads = {roster.plan.roster[one.sender]: (one.journal, one.ledger) for one in read if one is not own}
+    try:
+        journal.see_peers(heads)
+    except RolledBack as error:
+        raise roster.by_name(error) from None
     pair_keys = {
         one.sender: pair_mask_key(state.plan_hash, state.masking, state.index, one.mask_public, one.sender)
         for one in read
@@ -267,7 +271,8 @@ def accept(state: Dealt, delivery: bytes) -> tuple[Ready, bytes]:
     dealers = tuple(shares)
     roster.require(dealers, "sites with shares")
     seed, pair_keys = state.dealing.seed, state.pair_keys
-    ready = Ready(roster, state.identity, state.index, dealers, shares, seed, pair_keys)
+    witnesses = {one.sender: one.journal for one in state.advertised.values() if one.sender != state.index}
+    ready = Ready(roster, state.identity, state.index, dealers, shares, seed, pair_keys, witnesses)
     state.dealing.sealing.wipe()
     return state.then(ready, deals=deals), header("ready", state.plan_hash, state.index)
 
@@ -315,7 +320,7 @@ def mask(
         plan_hash, state.index, len(words), sites_hash(state.dealers), digest_words(words)
     )
     sent = roster.sign(state.identity, body)
-    masked = Masked(roster, state.identity, state.index, state.dealers, state.shares, sent)
+    masked = Masked(roster, state.identity, state.index, state.dealers, state.shares, sent, state.witnesses)
     return state.then(masked), sent, words
 
 
@@ -350,7 +355,8 @@ def agree(state: Masked, survivors: bytes, journal: ClientJournal) -> tuple[Agre
         )
     roster.require(senders, "survivors")
     view = view_hash(inputs)
-    journal.sign(state.plan_hash, hashlib.sha256(dealers + view).digest())
+    others = {roster.plan.roster[index]: head for index, head in state.witnesses.items() if index in senders}
+    journal.sign(state.plan_hash, hashlib.sha256(dealers + view).digest(), others)
     body = Consistent.body(state.plan_hash, state.index, dealers, view)
     sent = Consistent(state.index, dealers, view, roster.sign(state.identity, body))
     agreed = Agreed(roster, state.identity, state.index, state.dealers, senders, state.shares, sent)

@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 from vestry_privacy.secagg.errors import Repeated, RolledBack, RosterRefused, WrongStep
 
-__all__ = ["NO_HEAD", "Accepted", "Head", "History", "Rules", "Stage", "check_peer"]
+__all__ = ["NO_HEAD", "Accepted", "Head", "History", "Rules", "Stage", "after_input", "check_peer"]
 
 Stage = Literal["accepted", "consumed", "signed", "revealed"]
 """How far a plan went: known; masked input may have left; survivors signed; shares may have left."""
@@ -256,6 +256,8 @@ def check_peer(before: Head | None, now: Head, peer: str) -> None:
     """
     if before is None or (now.epoch, now.count) > (before.epoch, before.count) or now == before:
         return
+    if before.hash == NO_HEAD.hash and (now.epoch, now.count) == (before.epoch, before.count):
+        return  # known to be there, not yet by its hash
     if (now.epoch, now.count) == (before.epoch, before.count):
         problem = f"entry {now.count} is not the one that was seen before: another branch was restored"
     else:
@@ -269,3 +271,20 @@ def check_peer(before: Head | None, now: Head, peer: str) -> None:
         "declare-lost` (for its ledger: `vestry-site ledger import FILE --reconcile`)",
         peer=peer,
     )
+
+
+def after_input(before: tuple[Head, Head] | None, advertised: Head) -> tuple[Head, Head]:
+    """What is known of a site once its masked input was seen: its witness is one more than it said.
+
+    Args:
+        before: highest heads of its journal and ledger; None before the first.
+        advertised: its witness with the keys of this sum.
+
+    Returns:
+        The same, brought forward; the hash of the new one is not known yet.
+    """
+    after = Head(advertised.epoch, advertised.count + 1, NO_HEAD.hash)
+    if before is None:
+        return after, NO_HEAD
+    later = (after.epoch, after.count) > (before[0].epoch, before[0].count)
+    return (after, before[1]) if later else before

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from vestry_privacy.secagg.encoding import DIGEST_BYTES
 from vestry_privacy.secagg.errors import BadMessage, JournalError
-from vestry_privacy.secagg.history import NO_HEAD, Accepted, Head, History, Rules, check_peer
+from vestry_privacy.secagg.history import NO_HEAD, Accepted, Head, History, Rules, after_input, check_peer
 from vestry_privacy.secagg.journal_entries import (
     Accept,
     Consume,
@@ -77,7 +77,7 @@ class Journal:
         repairing: bool = False,
     ) -> None:
         self._clock, self._process, self._mutex = clock, os.getpid(), threading.RLock()
-        self._history, self._head = History(), NO_HEAD
+        self._history, self._head, self._witness = History(), NO_HEAD, NO_HEAD
         self._rosters: dict[bytes, tuple[bytes, ...]] = {}
         self._losses: list[Lost] = []
         self._repairing = repairing
@@ -135,8 +135,17 @@ class Journal:
                     raise
         return Journal(path, patience=patience, head=head, clock=clock, durable=durable)
 
+    def witness(self) -> Head:
+        """The newest masked input, for the other sites to remember.
+
+        Its count is of masked inputs, which a threshold of sites must help with. Of entries a coordinator
+        alone could ask a restored site for so many that nobody sees what it has forgotten.
+        """
+        with self._reading():
+            return self._witness
+
     def head(self) -> Head:
-        """The newest entry, for the other sites.
+        """The newest entry.
 
         Raises:
             JournalError: the file cannot be used, or was set back.
@@ -211,12 +220,14 @@ class Journal:
             self._history.check_consume(plan_hash)
             self._append(Consume(plan_hash), flush=True)
 
-    def sign(self, plan_hash: bytes, view: bytes) -> None:
+    def sign(self, plan_hash: bytes, view: bytes, inputs: Mapping[bytes, Head] | None = None) -> None:
         """A signature over survivors is about to leave; the same survivors again are refused as well.
 
         Args:
             plan_hash: of the plan.
             view: hash of what is signed, 32 bytes.
+            inputs: key hash of each other survivor -> what its witness was before its input, which makes it
+                one more.
 
         Raises:
             Repeated: one may have left already.
@@ -226,6 +237,10 @@ class Journal:
         """
         with self._writing():
             self._history.check_sign(plan_hash)
+            before = self._file.peers(inputs or {})
+            self._file.put_peers(
+                {site: after_input(before.get(site), head) for site, head in (inputs or {}).items()}
+            )
             self._append(Sign(plan_hash, view))
 
     def reveal(self, plan_hash: bytes) -> None:
@@ -340,7 +355,10 @@ class Journal:
         if isinstance(entry, Loss):
             self._losses.append(Lost(entry.epoch, entry.known.count, entry.note, when))
             epoch = entry.epoch
+            self._witness = Head(epoch, self._witness.count, NO_HEAD.hash)
         self._head = Head(epoch, count, hashed)
+        if isinstance(entry, Consume):
+            self._witness = Head(epoch, self._witness.count + 1, hashed)
 
     def _require_whole(self, noted: Head) -> None:
         """The entry that was noted is in the chain, or a loss was declared after it."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from vestry_privacy.identity import IdentityError, SiteIdentity, verify_signature
 from vestry_privacy.secagg.directory import Directory
 from vestry_privacy.secagg.encoding import Reader, field, read_header
-from vestry_privacy.secagg.errors import BadSignature, RosterRefused, TooFewSites
+from vestry_privacy.secagg.errors import BadSignature, RolledBack, RosterRefused, TooFewSites
 from vestry_privacy.secagg.plan import Plan
 
 __all__ = ["Roster"]
@@ -89,6 +89,12 @@ class Roster:
             raise RosterRefused(
                 "roster", "has no seat in this sum", round=self.plan.round, peer=name
             ) from None
+
+    def by_name(self, error: RolledBack) -> RolledBack:
+        """The same error with the site's name: a journal knows key hashes only."""
+        named = {entry.hex(): name for entry, name in zip(self.plan.roster, self.names, strict=True)}
+        peer = named.get(error.peer or "", error.peer)
+        return RolledBack(error.rule, error.message, round=self.plan.round, peer=peer)
 
     def require(self, sites: Sequence[int], what: str) -> None:
         """At least t sites, and organisations enough.

@@ -19,7 +19,7 @@ from vestry_privacy.secagg.deals import judge, read_sealed
 from vestry_privacy.secagg.directory import Directory
 from vestry_privacy.secagg.encoding import SERVER, field, header, u32
 from vestry_privacy.secagg.errors import BadDealing, BadKey, Inconsistent, ProtocolAbort, Repeated, WrongStep
-from vestry_privacy.secagg.history import Head, check_peer
+from vestry_privacy.secagg.history import Head, after_input, check_peer
 from vestry_privacy.secagg.keys import check_public_key, same
 from vestry_privacy.secagg.messages import (
     Advertisement,
@@ -239,6 +239,9 @@ class SumServer:
         self._close("input", "survivors")
         self._inputs = dict(sorted(self._inputs.items()))
         self._roster.require(tuple(self._inputs), "survivors")
+        for index in self._inputs:
+            entry = self.plan.roster[index]
+            self._heads[entry] = after_input(self._heads[entry], self._keys[index].journal)
         return relay("survivors", self._roster.plan_hash, [one.signed for one in self._inputs.values()])
 
     def collect_consistent(self, site: str, message: bytes) -> None:

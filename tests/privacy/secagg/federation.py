@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
-from vestry_privacy.secagg.history import NO_HEAD, Head
 
 from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.secagg import client
 from vestry_privacy.secagg.directory import Directory, Member
 from vestry_privacy.secagg.errors import Repeated
+from vestry_privacy.secagg.history import NO_HEAD, Head
 from vestry_privacy.secagg.messages import read_plan, sign_plan
 from vestry_privacy.secagg.plan import Plan, threshold
 from vestry_privacy.secagg.roster import Roster
@@ -45,7 +45,7 @@ class CountingJournal:
         """Once."""
         self._once("consume")
 
-    def sign(self, plan_hash: bytes, view: bytes) -> None:
+    def sign(self, plan_hash: bytes, view: bytes, inputs: dict[bytes, Head]) -> None:
         """Once."""
         self._once("sign")
 

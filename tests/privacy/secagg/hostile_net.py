@@ -79,7 +79,7 @@ class HostileNet:
         self.folder, self.number = folder, 0
         keys = [Ed25519PrivateKey.from_private_bytes(seat.identity) for seat in self.base.seats]
         self.identities = [SiteIdentity(key) for key in keys]
-        self.journals = [Journal.create(folder / f"{at}.db") for at in range(sites)]
+        self.journals = [Journal.create(folder / f"{at}.db", durable=False) for at in range(sites)]
         self.states: dict[int, Any] = {}
         self.older: list[tuple[int, Any]] = []  # states before they were used, as a snapshot would keep them
         self.up: list[Up] = []
@@ -252,13 +252,17 @@ class HostileNet:
     def restart(self, at: int) -> None:
         """A site's process ends and begins again: what is not in its journal is lost."""
         self.journals[at].close()
-        self.journals[at] = Journal(self.folder / f"{at}.db")
+        self.journals[at] = Journal(self.folder / f"{at}.db", durable=False)
         self.states.pop(at, None)
+
+    def answer(self) -> None:
+        """Everything for the sites is delivered in order; their answers wait."""
+        for down in [self.down.pop(0) for _ in range(len(self.down))]:
+            self.read(down)
 
     def go_on(self) -> None:
         """Everything is delivered in order, and the server takes its next step."""
-        for down in [self.down.pop(0) for _ in range(len(self.down))]:
-            self.read(down)
+        self.answer()
         for up in [self.up.pop(0) for _ in range(len(self.up))]:
             self.collect(up)
         self.close_step()

@@ -303,7 +303,7 @@ def test_equivocation_needs_more_double_signers_than_collude() -> None:
         client.reveal(fed.states[name], relay("unmask", fed.plan.digest, signed_second), fed.journals[name])
     honest = first[6]
     with pytest.raises(Repeated):  # an honest one that is asked to sign the second set has signed
-        fed.journals[honest].sign(fed.plan.digest, b"")
+        fed.journals[honest].sign(fed.plan.digest, b"", {})
 
 
 def test_both_shares_of_a_site_never_leave() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.privacy.secagg.journals import ROSTER, digest, head_of, make_plan, make_rules, roster_of
 from vestry_privacy.secagg.errors import Repeated, RolledBack, RosterRefused, WrongStep
-from vestry_privacy.secagg.history import NO_HEAD, Accepted, Head, History, Rules, check_peer
+from vestry_privacy.secagg.history import NO_HEAD, Accepted, Head, History, Rules, after_input, check_peer
 
 
 def past(*plans: Accepted, consumed: bool = True) -> History:
@@ -220,3 +220,23 @@ def test_what_is_taken_only_grows(heads: list[Head]) -> None:
 def test_rules_are_plain_values() -> None:
     assert make_rules() == Rules("angio", digest("study"), 1000, False, 3, 2)
     assert make_plan(1).key == ("angio", "train", digest(("model", 1)))
+
+
+def test_a_seen_input_brings_a_peer_forward_by_one() -> None:
+    said = Head(1, 4, b"h" * 32)
+    assert after_input(None, said) == (Head(1, 5, bytes(32)), NO_HEAD)
+    ledger = Head(0, 9, b"l" * 32)
+    assert after_input((said, ledger), said) == (Head(1, 5, bytes(32)), ledger)
+    further = Head(1, 7, b"f" * 32)
+    assert after_input((further, ledger), said) == (further, ledger)
+    assert after_input((Head(0, 50, b"o" * 32), ledger), said)[0] == Head(1, 5, bytes(32))
+
+
+def test_an_input_that_was_seen_is_known_by_its_count_until_its_hash_comes() -> None:
+    seen = Head(1, 5, bytes(32))
+    check_peer(seen, Head(1, 5, b"x" * 32), "north")
+    check_peer(seen, Head(1, 6, b"x" * 32), "north")
+    with pytest.raises(RolledBack, match="older"):
+        check_peer(seen, Head(1, 4, b"x" * 32), "north")
+    with pytest.raises(RolledBack, match="another branch"):
+        check_peer(Head(1, 5, b"y" * 32), Head(1, 5, b"x" * 32), "north")

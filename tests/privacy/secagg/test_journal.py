@@ -30,7 +30,7 @@ from vestry_privacy.secagg.errors import (
     RosterRefused,
     WrongStep,
 )
-from vestry_privacy.secagg.history import NO_HEAD
+from vestry_privacy.secagg.history import NO_HEAD, Head
 from vestry_privacy.secagg.journal import Journal
 from vestry_privacy.secagg.journal_head import default_head
 
@@ -60,6 +60,32 @@ def test_a_whole_sum(journal: Journal) -> None:
     take_part(journal, 1)
     assert journal.head().count == 4
     assert journal.report().plans == {"accepted": 0, "consumed": 0, "signed": 0, "revealed": 1}
+
+
+def test_witness_is_the_newest_input_and_nothing_that_can_be_provoked(journal: Journal) -> None:
+    assert journal.witness() == NO_HEAD
+    ready_to(journal, "consume", 1)
+    ready_to(journal, "consume", 2)
+    assert journal.witness() == NO_HEAD
+    take_part(journal, 3)
+    first = journal.witness()
+    assert (first.epoch, first.count) == (0, 1)
+    take_part(journal, 4)
+    assert journal.witness().count == 2
+    assert journal.witness() != first
+    journal.declare_loss("a disk was lost")
+    assert (journal.witness().epoch, journal.witness().count) == (1, 2)
+
+
+def test_inputs_that_were_signed_for_are_remembered_of_peers(journal: Journal) -> None:
+    peer = digest("peer")
+    said = journal.witness()
+    plan = ready_to(journal, "sign", 1)
+    journal.see_peers({peer: (said, NO_HEAD)})
+    journal.sign(plan, digest("view"), {peer: said})
+    with pytest.raises(RolledBack):
+        journal.see_peers({peer: (said, NO_HEAD)})
+    journal.see_peers({peer: (Head(0, 1, digest("entry")), NO_HEAD)})
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -25,10 +25,6 @@ RUNS = runs()
 HONEST = [name for name, vector in RUNS.items() if not any(site["spoils"] for site in vector["sites"])]
 SPOILT = [name for name in RUNS if name not in HONEST]
 REFUSALS = {fault.name: fault for fault in refusals()}
-OPEN = {  # defects that are known; strict, so that a mended one is noticed
-    "roster_bad_zero_mask_key": "found when masks are made, before input leaves, and not with the keys",
-    "deliver_bad_own_ciphertext": "a site does not look at the ciphertext of its own entry",
-}
 STEPS = {  # what a site reads -> the step that answers it, and how
     "roster-keys": ("shares", "deal"),
     "deliver": ("ready", "accept"),
@@ -133,14 +129,7 @@ def test_a_site_refuses_the_plan(name: str) -> None:
     assert refused.value.code == fault.code
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=OPEN[name])] if name in OPEN else [])
-        for name, fault in REFUSALS.items()
-        if fault.step in STEPS
-    ],
-)
+@pytest.mark.parametrize("name", [name for name, fault in REFUSALS.items() if fault.step in STEPS])
 def test_a_site_refuses_and_is_out_of_the_sum(name: str) -> None:
     fault = REFUSALS[name]
     run = before(fault)
@@ -221,3 +210,22 @@ def test_refusals_cover_every_step_and_every_code_that_a_message_can_cause() -> 
         "step",
         "journal",
     }
+
+
+def test_input_in_pieces_is_read_twice_or_refused() -> None:
+    run = RealRun(read_case(RUNS["four"])).until("input")
+    run.send("input")
+    words, message = run.words[1], run.sent["input"][1]
+    with pytest.raises((TypeError, ProtocolAbort)):
+        run.server.add_input(run.name(1), message, iter([words[:2], words[2:]]))
+    run.server.add_input(run.name(1), message, [words[:2], words[2:]])
+    for at in (0, 2, 3):
+        run.collect("input", at, run.sent["input"][at])
+    run.close("input")
+    for step in ("consistent", "revealed"):
+        run.send(step)
+        for at, sent in run.sent[step].items():
+            run.collect(step, at, sent)
+        run.close(step)
+    assert run.result is not None
+    assert run.result.weight == RUNS["four"]["result"]["weight"]
