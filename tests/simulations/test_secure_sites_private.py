@@ -63,7 +63,7 @@ def test_a_round_that_fails_is_trained_and_charged_again(tmp_path: Path) -> None
         if isinstance(event, RoundFailed):
             failed.append(event)
 
-    result = run(tmp_path, "runs", tell, faults=Faults(drop_out=0.12, seed=4))
+    result = run(tmp_path, "runs", tell, faults=Faults(drop_out=0.12, seed=16))
     assert result.rounds == study.training.rounds
     assert failed
     extra = dict.fromkeys(CLINICS, 0)

@@ -56,7 +56,7 @@ PRIME = 2**256 + 297
 WORD = 2**64
 WIDE = 2**119  # the offset of a wide value
 LIMB = 2**40
-ROUNDING_SALT = b""  # the seed is fresh and local; every other derivation is salted with the plan's hash
+ROUNDING_SALT = b""  # of this derivation alone; every other one has the plan's hash
 
 
 # Bytes ---------------------------------------------------------------------------------------------------
