@@ -186,6 +186,8 @@ class _Talk:
         def take(reply: Reply) -> None:
             if not isinstance(reply, SecureReply) or (reply.step, reply.plan) != (step, name):
                 raise _Odd(f"an unexpected {type(reply).__name__}")
+            if not isinstance(reply.message, bytes):
+                raise _Odd("its message is no bytes")
             self.bytes_up += len(reply.message)
             collect(reply.site, reply.message)
 
@@ -205,6 +207,8 @@ class _Talk:
                 raise _Odd(f"an unexpected {type(reply).__name__}")
             if reply.round != self.plan.round or not _is_words(reply.vector):
                 raise _Odd("its masked input is of another round or type")
+            if not isinstance(reply.header, bytes):
+                raise _Odd("its header is no bytes")
             self.bytes_up += len(reply.header) + reply.vector.nbytes
             server.add_input(reply.site, reply.header, reply.vector)
             weight = reply.weight if isinstance(reply.weight, int) else None

@@ -259,11 +259,7 @@ def _run(
         model_sha256=hashes["final"][1],
         seconds=seconds,
         baselines=baselines,
-        left_out={
-            name: watch.left_out.get(name, "")
-            for name in sorted({site.name for site in sites} | set(watch.left_out))
-            if name not in there
-        },
+        left_out=_left_out(sites, there, watch),
         stopped=state.stopped,
         insecure=insecure_choices(manifest.study),
         privacy=read_privacy(manifest.study, folder / "sites", there),
@@ -309,6 +305,12 @@ def _took_part(run: Run, state: RunState) -> tuple[str, ...]:
     if run.secure is None:
         return state.sites
     return tuple(sorted({site for record in state.history for site in record.sites}))
+
+
+def _left_out(sites: list[VirtualSite], there: tuple[str, ...], watch: "_Watch") -> dict[str, str]:
+    """Sites that took no part at all, and why, where round 0 was in this process."""
+    names = {site.name for site in sites} | set(watch.left_out)
+    return {name: watch.left_out.get(name, "") for name in sorted(names) if name not in there}
 
 
 def _secure_run(manifest: Manifest, laboratory: Laboratory, sites: list[VirtualSite]) -> SecureRun | None:

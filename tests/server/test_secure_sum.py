@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -170,6 +170,7 @@ ODD: dict[str, Any] = {
     "another round": lambda reply: replace(reply, round=2),
     "a broken header": lambda reply: replace(reply, header=reply.header[:-9] + bytes(9)),
     "no header": lambda reply: replace(reply, header=b""),
+    "a header in words": lambda reply: replace(reply, header="header"),
 }
 
 
@@ -188,7 +189,7 @@ def test_input_that_is_not_what_was_signed_is_left_out_and_adds_nothing(what: st
 
 
 @pytest.mark.parametrize("step", ["keys", "shares", "deliver", "survivors", "unmask"])
-@pytest.mark.parametrize("change", ["flip", "empty", "another site's", "another step", "clear"])
+@pytest.mark.parametrize("change", ["flip", "empty", "another site's", "another step", "clear", "text"])
 def test_a_message_that_breaks_a_rule_loses_its_site_only(step: str, change: str) -> None:
     """`a` says something else at a step; four sites can lose one."""
     heard: dict[str, SecureReply] = {}
@@ -206,6 +207,7 @@ def test_a_message_that_breaks_a_rule_loses_its_site_only(step: str, change: str
             "another site's": replace(reply, message=heard["a"].message),
             "another step": replace(reply, step="keys" if step != "keys" else "unmask"),
             "clear": update("d", 1),
+            "text": replace(reply, message=cast("bytes", "text")),
         }
         return changed[change]
 

@@ -120,7 +120,7 @@ class HostileNet:
         journal.accept(
             plan.digest, plan.run, plan.kind, plan.sequence, plan.round, plan.roster, plan.model, own
         )
-        heads: tuple[Head, Head] = (journal.head(), NO_HEAD)
+        heads: tuple[Head, Head] = (journal.witness(), NO_HEAD)
         draw = stream(seed(plan.digest.hex(), at))
         name = self.base.seats[at].name
         self.states[at], sent = client.advertise(self.roster, self.identities[at], name, heads, draw)
@@ -254,6 +254,23 @@ class HostileNet:
         self.journals[at].close()
         self.journals[at] = Journal(self.folder / f"{at}.db", durable=False)
         self.states.pop(at, None)
+
+    def copy_disk(self, at: int) -> dict[str, bytes]:
+        """A backup of a site's files."""
+        self.restart(at)
+        self.journals[at].close()
+        files = {path.name: path.read_bytes() for path in self.folder.glob(f"{at}.*")}
+        self.restart(at)
+        return files
+
+    def restore_disk(self, at: int, files: dict[str, bytes]) -> None:
+        """The site goes back to a backup, with everything that it knows of itself."""
+        self.journals[at].close()
+        for path in self.folder.glob(f"{at}.*"):
+            path.unlink()
+        for name, content in files.items():
+            (self.folder / name).write_bytes(content)
+        self.restart(at)
 
     def answer(self) -> None:
         """Everything for the sites is delivered in order; their answers wait."""

@@ -53,7 +53,7 @@ def positive(run: Run) -> dict[str, Any]:
             "consistent": many(run.consistent),
             "unmask": message(run.unmask),
             "revealed": many(run.revealed),
-            **({} if run.convicted is not None else {"transcript": message(run.transcript)}),
+            **transcripts(run),
         },
         "words": {
             "plain": {str(at): ref.words_bytes(words).hex() for at, words in run.plain.items()},
@@ -61,6 +61,12 @@ def positive(run: Run) -> dict[str, Any]:
         },
         "result": result(run),
     }
+
+
+def transcripts(run: Run) -> dict[str, Any]:
+    if run.convicted is not None:
+        return {}
+    return {"transcript": message(run.transcript), "site_transcript": message(run.site_transcript)}
 
 
 def result(run: Run) -> dict[str, Any]:

@@ -202,6 +202,7 @@ class Run:
     weight: int = 0
     wide: list[Fraction] = field(default_factory=list)
     transcript: bytes = b""
+    site_transcript: bytes = b""  # what every site that reveals has seen
 
     @property
     def u1(self) -> list[int]:
@@ -253,7 +254,7 @@ def perform(case: Case) -> Run:
         if case.seats[index].stays("revealed"):
             run.revealed[index] = run.sites[index].reveal(run.u2, run.u3)
     _unmask(run)
-    run.transcript = _transcript(run)
+    run.transcript, run.site_transcript = _transcript(run), _transcript(run, of_site=True)
     return run
 
 
@@ -304,9 +305,9 @@ def _unmask(run: Run) -> None:
     run.values, run.weight, run.wide = ref.unquantise(plan, total, len(run.u3))
 
 
-def _transcript(run: Run) -> bytes:
+def _transcript(run: Run, *, of_site: bool = False) -> bytes:
     start = ref.field(ref.VERSION) + ref.field("transcript") + ref.field(run.case.directory)
-    parts = (run.keys, run.bodies, run.input, run.consistent, run.revealed)
+    parts = (run.keys, run.bodies, run.input, run.consistent, {} if of_site else run.revealed)
     lists = b"".join(ref.listing([part[index] for index in sorted(part)]) for part in parts)
-    result = ref.u32(len(run.u3)) + ref.u64(run.weight)
+    result = b"" if of_site else ref.u32(len(run.u3)) + ref.u64(run.weight)
     return start + ref.field(run.case.signed_plan) + lists + ref.field(result)

@@ -210,6 +210,25 @@ def test_snapshots_of_every_step_meet_the_journal(tmp_path: Path) -> None:
     net.close()
 
 
+@pytest.mark.parametrize("forgotten", [1, 2])
+def test_a_site_whose_disk_was_set_back_is_refused_by_every_other(forgotten: int, tmp_path: Path) -> None:
+    net, backup = HostileNet(5, tmp_path), dict[str, bytes]()
+    for number in range(3):
+        if number == 3 - forgotten:
+            backup = net.copy_disk(2)
+        net.begin(again=False)
+        for _ in range(6):
+            net.go_on()
+    assert len(net.results) == 3
+    net.restore_disk(2, backup)
+    net.begin(again=False)
+    for _ in range(6):
+        net.go_on()
+    assert net.refused["rolled-back"] == 4
+    assert len(net.results) == 3
+    net.close()
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("sites", [4, 5, 10, 20])
 def test_as_many_as_may_leave_at_any_one_step_and_the_sum_is_exact(sites: int, step: str) -> None:

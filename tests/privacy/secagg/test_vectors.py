@@ -1,6 +1,8 @@
 """The package against tests/vectors/secagg/: every message of every run, and every refusal with its code."""
 
 import hashlib
+import json
+import re
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from vestry_privacy.secagg.errors import BadDealing, ProtocolAbort, WrongStep
 from vestry_privacy.secagg.history import Head
 from vestry_privacy.secagg.messages import read_plan
 from vestry_privacy.secagg.roster import Roster
-from vestry_privacy.secagg.transcript import verify_transcript
+from vestry_privacy.secagg.transcript import site_transcript, verify_transcript
 
 RUNS = runs()
 HONEST = [name for name, vector in RUNS.items() if not any(site["spoils"] for site in vector["sites"])]
@@ -75,6 +77,10 @@ def test_every_message_and_the_sum_of_a_run(name: str) -> None:
     for names, indexes in ((run.server.u1, "u1"), (run.server.u2, "u2"), (run.server.u3, "u3")):
         assert names == tuple(run.name(at) for at in result[indexes])
     is_message(expected["transcript"], run.server.transcript())
+    for at in run.sent["revealed"]:
+        seen = site_transcript(run.case.signed_plan, run.directory, run.states[at])
+        is_message(expected["site_transcript"], seen)
+        assert verify_transcript(seen).survivors == run.server.u3
     report = verify_transcript(run.server.transcript())
     assert report.survivors == run.server.u3
     assert report.sum_of_weights == result["weight"]
@@ -229,3 +235,15 @@ def test_input_in_pieces_is_read_twice_or_refused() -> None:
         run.close(step)
     assert run.result is not None
     assert run.result.weight == RUNS["four"]["result"]["weight"]
+
+
+def test_the_page_names_every_run_every_code_and_every_key() -> None:
+    page = (FOLDER.parents[2] / "docs" / "secagg-vectors.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z0-9_-]+", page))
+    assert set(RUNS) <= words
+    assert {getattr(errors, name).code for name in errors.__all__} - {"abort"} <= words
+    entries = [json.loads((FOLDER / "refusals.json").read_text(encoding="ascii"))["refusals"], RUNS.values()]
+    assert {key for rows in entries for row in rows for key in row} <= words
+    assert {key for vector in RUNS.values() for site in vector["sites"] for key in site} <= words | {
+        "organisation"
+    }
