@@ -140,7 +140,7 @@ def _course(record: RoundRecord) -> str:
 
 def _warn(out: Console, event: Event) -> None:
     if isinstance(event, SecureAggregation):
-        out.print(f"secure aggregation: {escape(event.words)}")
+        out.print(f"secure aggregation: {escape(event.words)}", soft_wrap=True)
     if isinstance(event, RoundFailed):
         why = escape(event.reason) if event.reason else "too few updates"
         out.print(f"[yellow]round {event.round}, attempt {event.attempt}: {why}[/]")

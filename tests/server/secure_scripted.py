@@ -81,6 +81,12 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[tuple[str, bytes]] = []
 
+    @property
+    def witness(self) -> Head:
+        """Number of masked inputs, and something that stands for them."""
+        count = sum(what == "consume" for what, _ in self.lines)
+        return Head(0, count, count.to_bytes(32, "big"))
+
     def see_peers(self, heads: Mapping[bytes, tuple[Head, Head]]) -> None:
         """All are as high as they were."""
 
@@ -161,7 +167,8 @@ class SecureScripted:
             if seat.plan not in self.plans:
                 self.plans.append(seat.plan)
             roster = Roster.of(seat.plan, self.directory)
-            seat.state, sent = advertise(roster, seat.identity, seat.name, (NO_HEAD, NO_HEAD), os.urandom)
+            heads = (seat.notes.witness, NO_HEAD)
+            seat.state, sent = advertise(roster, seat.identity, seat.name, heads, os.urandom)
             return sent
         if order.step == "shares":
             assert isinstance(seat.state, Advertised)

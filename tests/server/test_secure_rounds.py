@@ -272,6 +272,22 @@ def test_a_run_resumed_after_any_round_goes_on_with_higher_sequence_numbers(stra
         np.testing.assert_allclose(end.model, whole.model, atol=0.02)
 
 
+def test_a_site_that_was_set_back_is_left_out_by_name() -> None:
+    """Its journal knows of fewer masked inputs than the coordinator has had from it."""
+    sites = SecureScripted(ABCD, four)
+
+    def meddle(site: str, order: Order, reply: Reply) -> Reply | None:
+        if site == "d" and isinstance(order, TrainOrder) and order.round == 2:
+            sites.seats["d"].notes.lines.clear()
+        return reply
+
+    sites.meddle = meddle
+    course = SecureCourse(sites=sites)
+    course.go()
+    assert [record.sites for record in course.records] == [ABCD, ABCD, ABC, ABC]
+    assert "an older copy was restored" in course.records[2].left_out["d"]
+
+
 def test_the_state_in_the_clear_knows_of_no_sums() -> None:
     course = Course(exchange=Scripted(weighted))
     state: RunState = course.go()

@@ -1,4 +1,4 @@
-"""A secure run that is killed at any moment: journals and checkpoints agree enough to go on to the same model."""
+"""A secure run that is killed at any moment goes on from journals and checkpoints to the same model."""
 
 import contextlib
 import random

@@ -20,7 +20,7 @@ from tests.privacy.secagg.reference_cases import Wish, make_case, seed
 from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.secagg import client
 from vestry_privacy.secagg.directory import Directory
-from vestry_privacy.secagg.errors import ProtocolAbort
+from vestry_privacy.secagg.errors import JournalError, ProtocolAbort
 from vestry_privacy.secagg.history import NO_HEAD, Head
 from vestry_privacy.secagg.journal import Journal
 from vestry_privacy.secagg.masks import MaskStream
@@ -135,6 +135,8 @@ class HostileNet:
         """Take a step. A refusal is an answer; any other exception is a fault of the package."""
         try:
             step()
+        except JournalError:
+            raise
         except ProtocolAbort as error:
             self.refused[error.code] += 1
             return False

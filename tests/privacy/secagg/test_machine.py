@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -29,6 +29,7 @@ NEXT = {  # what a site in a state is waiting for
     client.Ready: "order",
     client.Masked: "survivors",
     client.Agreed: "unmask",
+    client.Revealing: "unmask",  # and never again
 }
 
 
@@ -60,9 +61,11 @@ class SecureSums(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "net"):
-            check(self.net)
-            self.net.close()
-            self.folder.cleanup()
+            try:
+                check(self.net)
+            finally:
+                self.net.close()
+                self.folder.cleanup()
 
     @rule(steps=st.sampled_from([1, 2, 6]))
     def go_on(self, steps: int) -> None:
@@ -171,7 +174,11 @@ def flipped(message: bytes, at: int, bit: int) -> bytes:
 
 
 SecureSums.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes longer than a test may
 )
 TestSecureSums = pytest.mark.slow(SecureSums.TestCase)
 
