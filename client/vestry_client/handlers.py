@@ -22,7 +22,7 @@ from vestry_privacy.errors import VestryError
 from vestry_privacy.gradients import CoupledRecords, UnsupportedLayer
 from vestry_privacy.ledger_errors import LedgerError
 from vestry_privacy.plan import PlanError
-from vestry_privacy.secagg.errors import JournalError, ProtocolAbort
+from vestry_privacy.secagg.errors import JournalError, ProtocolAbort, RolledBack
 from vestry_strategies.orders import (
     DescribeOrder,
     DescribeReply,
@@ -59,7 +59,8 @@ def handle(site: Site, order: Order) -> Reply:
         code = _code(error)
         if code in {"policy", "ledger", "data", "secure", "internal"}:
             _log.warning("refused: %s", error)
-        return Refusal(site.name, code, _told(site, order, error))
+        accused = error.peer or "" if isinstance(error, RolledBack) else ""
+        return Refusal(site.name, code, _told(site, order, error), accused)
     except Exception as error:  # noqa: BLE001  a site answers whatever happens; the text stays here
         reference = secrets.token_hex(4)
         _log.exception("order failed, reference %s", reference)
@@ -94,19 +95,20 @@ def _told(site: Site, order: Order, error: VestryError) -> str:
         return f"refused by the site's privacy ledger{rule}"
     if isinstance(error, JournalError):
         return "this site's journal of secure sums cannot be used; its own log says why"
-    if isinstance(error, DataError | UnitError) and _is_private(order):
+    if isinstance(error, DataError | UnitError | TrainingDiverged) and _is_guarded(order):
         return "the site's data cannot be used; its own log says why"
-    return str(error)
+    return "refused; the site's own log says why" if level == "nothing" else str(error)
 
 
-def _is_private(order: Order) -> bool:
-    """Is it of a study with [privacy]? Read, not searched for in a text that anybody may write otherwise."""
+def _is_guarded(order: Order) -> bool:
+    """Is it of a study in which no figure of a single site leaves? Read, not searched for in a text."""
     if isinstance(order, DescribeOrder):
         return False
     try:
-        return study_from_json(order.study).privacy is not None
+        study = study_from_json(order.study)
     except StudyError:
         return False
+    return study.privacy is not None or study.aggregation.secure
 
 
 def _reply(site: Site, order: Order) -> Reply:

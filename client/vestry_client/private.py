@@ -326,6 +326,6 @@ def order_hash(digest: str, order: StatisticsOrder | TrainOrder | EvaluateOrder)
 
 def _hashes(arrays: Arrays) -> dict[str, list[object]]:
     return {
-        name: [list(array.shape), np.ascontiguousarray(array, dtype="<f8").tobytes()]
+        name: [str(array.dtype), list(array.shape), np.ascontiguousarray(array).tobytes()]
         for name, array in arrays.items()
     }

@@ -36,7 +36,7 @@ from vestry_strategies.study import StudyMismatch
 from vestry_strategies.sums import Arrays
 from vestry_strategies.task import Design, Examples
 
-__all__ = ["PrivateOrder", "Seal", "check_place", "private_reply", "usable_data"]
+__all__ = ["PrivateOrder", "Seal", "check_arrays", "check_place", "private_reply", "usable_data"]
 
 PrivateOrder = StatisticsOrder | TrainOrder | EvaluateOrder
 """Orders whose answers depend on data."""
@@ -75,7 +75,7 @@ def private_reply(site: Site, bench: Bench, order: PrivateOrder, seal: Seal | No
     private = site.private(bench)
     data = usable_data(site, bench, private)
     if not isinstance(order, StatisticsOrder):
-        _check_arrays(bench, data.train, order.preprocessing)
+        check_arrays(bench, data.train, order.preprocessing)
     if isinstance(order, StatisticsOrder):
         return _statistics(site, bench, private, data, order, seal)
     if isinstance(order, TrainOrder):
@@ -110,10 +110,19 @@ def check_place(bench: Bench, order: PrivateOrder) -> None:
     """Refuse an order that is no part of the study, before it is charged.
 
     Raises:
-        StudyMismatch: the round is none of the study's, or the model is not the study's.
+        StudyMismatch: the round is none of the study's, the model is not the study's, or an array is of
+            another type than float64.
     """
     if isinstance(order, StatisticsOrder):
         return
+    arrays = [*order.preprocessing.values()]
+    if isinstance(order, TrainOrder):
+        arrays += order.shared.values()
+        if type(order.finished) is not int or not 0 <= order.finished < max(1, bench.study.training.rounds):
+            raise StudyMismatch("order.finished: is no earlier round of the study")
+    if any(array.dtype != np.float64 for array in arrays):
+        # Other types can hold values that look alike to a hash and differ to a site's arithmetic.
+        raise StudyMismatch("order: its arrays are not all of float64")
     rounds, number = bench.study.training.rounds, order.round
     if type(number) is not int or not 1 <= number <= rounds:
         raise StudyMismatch(f"order.round: the study has rounds 1 to {rounds}")
@@ -125,7 +134,7 @@ def check_place(bench: Bench, order: PrivateOrder) -> None:
         raise StudyMismatch(f"order.model: the study's model is {size} finite float32 values")
 
 
-def _check_arrays(bench: Bench, design: Design, preprocessing: Arrays) -> None:
+def check_arrays(bench: Bench, design: Design, preprocessing: Arrays) -> None:
     """Refuse a preprocessing, network or losses that would fail in training, by rows that are made up.
 
     Arrays with a row dimension would fit one number of rows only, and so tell it; no and two rows both pass
@@ -236,7 +245,7 @@ def _local_steps(
             bench.task,
             bench.strategy,
             bench.flat,
-            site.name,
+            site.stream,
             order.round,
             examples,
             order.model,

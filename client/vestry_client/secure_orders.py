@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from vestry_client.plain_orders import plain_reply, plain_weight
+from vestry_client.plain_orders import plain_weight, summand
 from vestry_client.private import order_hash
 from vestry_client.private_orders import PrivateOrder, private_reply
 from vestry_client.replies import ClearReply
@@ -36,7 +36,7 @@ from vestry_privacy.secagg.deals import Complained
 from vestry_privacy.secagg.errors import PlanRefused, RosterRefused, WrongStep
 from vestry_strategies.orders import MaskedReply, SecureOrder, SecureReply, StatisticsReply, TrainReply
 from vestry_strategies.parameters import Vector
-from vestry_strategies.secure_plan import LOSS, sum_layout
+from vestry_strategies.secure_plan import DIVERGED, LOSS, sum_layout
 from vestry_strategies.sums import Arrays
 
 __all__ = ["check_asked", "secure_reply", "secure_step"]
@@ -162,7 +162,7 @@ def secure_reply(site: Site, bench: Bench, order: PrivateOrder) -> MaskedReply:
         return reply
 
     if bench.study.privacy is None:
-        reply = seal(plain_reply(site, bench, order))
+        reply = seal(summand(site, bench, order))
     else:
         reply = private_reply(site, bench, order, seal)
     # Only now: under [privacy] a reply that could not be kept and committed may not be sent.
@@ -183,8 +183,12 @@ def _mask(
     if isinstance(clear, TrainReply):
         weight = min(int(clear.weight), plan.weight_limit)
         values = _cut(clear.update, study.aggregation.max_update_norm)
-        sums = {} if clear.loss is None else {LOSS: np.array(weight * clear.loss)}
-        steps = clear.steps if study.training.local_steps is not None else 0
+        if private is None:
+            sums = {
+                LOSS: np.array(weight * (clear.loss or 0.0)),
+                DIVERGED: np.array(float(clear.loss is None)),
+            }
+        steps = study.training.local_steps or 0  # those that were taken would tell of a site without rows
         spent = clear.spent
     elif isinstance(clear, StatisticsReply):
         weight = plain_weight(site, bench) if private is None else 1

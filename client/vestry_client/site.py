@@ -1,7 +1,8 @@
 """One site as its handlers know it, and what a process needs for a study whichever site it works for."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from vestry_client.private import PrivateStudy, approve
 from vestry_client.replies import Replies
 from vestry_client.state import SiteStates
 from vestry_client.train import choose_device
+from vestry_privacy.canonical import canonical_hash
 from vestry_privacy.coupling import RecordShape
 from vestry_privacy.gradients import check_layers
 from vestry_privacy.ledger import Ledger
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from vestry_client.secure import SecureSeat
 
 __all__ = ["Bench", "Site", "make_bench", "preprocessing_of"]
+
+_log = logging.getLogger("vestry.site")
 
 
 @dataclass
@@ -63,6 +67,16 @@ class Site:
     _states: dict[str, SiteStates] = field(default_factory=dict)
     _private: dict[str, PrivateStudy] = field(default_factory=dict)
 
+    @property
+    def stream(self) -> str:
+        """Names this site's random streams: batches and dropout.
+
+        Guarantees:
+            With a secret of the site, nobody else can tell them. Whoever knew which units are alive at one
+            site only could read its update out of a sum.
+        """
+        return canonical_hash("vestry-site-stream/1", [self.name, self.secret]) if self.secret else self.name
+
     def data(self, bench: "Bench") -> SiteData:
         """This site's rows for a study, read and checked once.
 
@@ -81,12 +95,27 @@ class Site:
             return found
         study = bench.study
         found = open_data(study, bench.task, self.name, lambda: self.load(study, bench.task), self.secret)
-        if study.privacy is None:
+        if study.privacy is None and not study.aggregation.secure:
             self.policy.check_examples(len(found.train))
+        elif study.privacy is None:
+            found = self._enough(found)
         else:
             found = self._declared(found)
         self._data[bench.digest] = found
         return found
+
+    def _enough(self, data: SiteData) -> SiteData:
+        """Without the rows of a part that has too few: in a secure sum a refusal would tell that it has.
+
+        A study chooses which rows count, so the refusal would answer a question about any subset of them.
+        """
+        few = [len(part) < self.policy.min_examples for part in (data.train, data.holdout)]
+        if any(few):
+            _log.warning("fewer rows than the policy's min_examples: this site adds zeros for them")
+        none = np.zeros(0, dtype=np.int64)
+        train = data.train.take(none) if few[0] else data.train
+        holdout = data.holdout.take(none) if few[1] else data.holdout
+        return replace(data, train=train, holdout=holdout)
 
     def _declared(self, data: SiteData) -> SiteData:
         """Hold the rows against what the policy declares of their persons."""

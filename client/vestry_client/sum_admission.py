@@ -199,6 +199,7 @@ def _let_in(site: Site, bench: Bench, plan: Plan) -> Rules:
         may_repeat=may_repeat,
         max_repeats=policy.max_repeats,
         roster_change=policy.roster_change,
+        weight_limit=plan.weight_limit if plan.kind == "train" and study.privacy is None else 0,
     )
 
 

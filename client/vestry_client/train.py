@@ -102,7 +102,8 @@ def train_locally(
         task: gives the loss.
         strategy: gives the site's half.
         flat: the network to train in; its weights are overwritten.
-        site: name; batches are drawn from a stream of (seed, site, round).
+        site: batches and dropout are drawn from a stream of (seed, this, round): ``Site.stream``, which
+            nobody else can foretell.
         round_number: from 1.
         examples: this site's training examples, at least one.
         model: (d,) the global model.

@@ -201,8 +201,8 @@ def apply_change(charter: Charter, signed: SignedChange) -> Charter:
 
     Guarantees:
         Fewer than m dishonest administrators (the charter's `quorum`, or its `lost_key_quorum` of the other
-        sites), together with the coordinator, the issuing key, the root and every site's daemon, cannot change
-        the directory. No change can be used twice or on another charter.
+        sites), together with the coordinator, the issuing key, the root and every site's daemon, cannot
+        change the directory. No change can be used twice or on another charter.
     """
     change = signed.change
     result = _changed(charter, change)
@@ -236,7 +236,8 @@ def _count(charter: Charter, signed: SignedChange) -> None:
     needed = charter.lost_key_quorum if change.kind == "replace" else charter.quorum
     if len(counted) < needed:
         raise TooFewSignatures(
-            f"change: {len(counted)} of {len(charter.administrators)} administrators' signatures count, {needed} must"
+            f"change: {len(counted)} signatures of {len(charter.administrators)} administrators count, "
+            f"{needed} are needed"
         )
     if len({charter.directory.by_name(site).organisation for site in counted}) < _LEAST_ORGANISATIONS:
         raise TooFewSignatures(

@@ -120,7 +120,7 @@ def verify_chain(
         _check_time(one, what, to_second(now), skew)
     check_revoked(certificate, issuer, revocations)
     if name is not None and owner != name:
-        raise OtherSite(f"certificate: is {owner!r}'s, {name!r} is expected; each site uses its own")
+        raise OtherSite(f"certificate: is of {owner!r}, {name!r} is expected; each site uses its own")
     return Peer(owner, role, certificate.serial_number, certificate.not_valid_after_utc)
 
 

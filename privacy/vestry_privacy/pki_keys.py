@@ -15,6 +15,7 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -147,7 +148,7 @@ def decode_key(content: bytes, where: str) -> ec.EllipticCurvePrivateKey:
     """
     try:
         key = load_der_private_key(content, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFileRefused(f"{where}: holds no private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise KeyFileRefused(f"{where}: holds another kind of key; P-256 is needed")

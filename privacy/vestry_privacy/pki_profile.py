@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from vestry_privacy.pki_errors import ForeignAuthority, WrongUsage
@@ -64,6 +65,13 @@ Extension = tuple[x509.ExtensionType, bool]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SERIAL_BYTES = 20
 _LARGEST_CERTIFICATE = 8192
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,  # of a serial number that is not positive, where warnings are errors
+)
 _AUTHORITY = frozenset({"basicConstraints", "keyUsage", "subjectKeyIdentifier", "authorityKeyIdentifier"})
 
 
@@ -105,9 +113,13 @@ def decode_certificate(content: bytes, what: str) -> x509.Certificate:
     if len(content) > _LARGEST_CERTIFICATE:
         raise WrongUsage(f"{what}: {len(content)} bytes; at most {_LARGEST_CERTIFICATE} are expected")
     try:
-        return x509.load_der_x509_certificate(content)
-    except (ValueError, TypeError):
+        certificate = x509.load_der_x509_certificate(content)
+        positive = certificate.serial_number > 0
+    except _UNREADABLE:
         raise WrongUsage(f"{what}: is no certificate in DER") from None
+    if not positive:
+        raise WrongUsage(f"{what}: its serial number is not positive")
+    return certificate
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -41,6 +41,14 @@ __all__ = [
 
 _RENEWAL = "vestry-renewal/1"
 _LARGEST_REQUEST = 4096
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _EXTENSION_REQUEST = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
 
 
@@ -100,18 +108,20 @@ def check_request(content: bytes, name: str) -> Request:
     """
     try:
         request = _read(content)
-        key = p256_bytes(request, "request")
+        key = p256_bytes(request, "its key or signature")
         held = request.is_signature_valid
+        subject = request.subject
         asked = {extension.oid: extension.value for extension in request.extensions}
         attributes = [attribute.oid for attribute in request.attributes]
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, PkiError) as error:
-        reason = error if isinstance(error, PkiError) else "cannot be read"
-        raise RequestRefused(f"request: {reason}; a request of P-256 and SHA-256 is needed") from None
-    except x509.UnsupportedGeneralNameType:
-        raise RequestRefused("request: names its owner in an unknown way") from None
+    except PkiError as error:
+        raise RequestRefused(f"request: {error}") from None
+    except _UNREADABLE:
+        raise RequestRefused(
+            "request: cannot be read; PKCS#10 in DER with a key on P-256 is needed"
+        ) from None
     if not held:
         raise RequestRefused("request: is not signed by the key that it is for")
-    if request.subject != common_name(name):
+    if subject != common_name(name):
         raise RequestRefused(f"request: is not for the invited name {name!r}")
     if asked != {x509.SubjectAlternativeName.oid: _own_names(name)}:
         raise RequestRefused(f"request: asks for more, or less, than the name {uri_of('site', name)}")

@@ -172,7 +172,7 @@ def admit_attempt(failures: Sequence[datetime], now: datetime) -> None:
             up to 15 minutes.
 
     Guarantees:
-        At most 24 tokens of one address are looked at within an hour of guessing, whatever its pace.
+        At most 60 tokens of one address are looked at within an hour of guessing, at whatever pace.
     """
     clock = to_second(now)
     recent = [min(failure, clock) for failure in failures if failure > clock - _WINDOW]

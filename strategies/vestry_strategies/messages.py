@@ -10,17 +10,20 @@ in the second; a field that holds bytes is an array of them; a field that holds 
 """
 
 import dataclasses
+import io
 import json
+import math
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from vestry_privacy.errors import VestryError
 from vestry_strategies.orders import Order, Reply
 
 if TYPE_CHECKING:
-    from flwr.app import RecordDict
+    from flwr.app import Array, RecordDict
 
 __all__ = ["MESSAGE_VERSION", "MessageError", "decode_order", "decode_reply", "encode"]
 
@@ -103,14 +106,35 @@ def _decode(content: "RecordDict", kinds: dict[str, Any]) -> Any:
         for key, array in record.items() if record else ():
             field, _, name = key.partition("/")
             if name:
-                fields[field][name] = array.numpy()
+                fields[field][name] = _array(array)
             elif field in texts:
-                fields[field] = _bytes(array.numpy())
+                fields[field] = _bytes(_array(array))
             else:
-                fields[field] = array.numpy()
+                fields[field] = _array(array)
+        _check_types(kind, fields)
         return kind(**fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  a stranger's bytes: readers of JSON and arrays raise anything
         raise MessageError(f"type={kind.__name__} is broken ({type(error).__name__})") from None
+
+
+def _array(sent: "Array") -> NDArray[Any]:
+    """An array whose header was held against its length: a header alone could claim all memory."""
+    buffer = io.BytesIO(sent.data)
+    reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(buffer)]
+    shape, _, dtype = reader(buffer)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(sent.data) - buffer.tell():
+        raise ValueError("an array's header does not fit its bytes")
+    return sent.numpy()
+
+
+def _check_types(kind: Any, fields: dict[str, Any]) -> None:
+    """Plain fields are of the types that they are declared with."""
+    for item in dataclasses.fields(kind):
+        value = fields.get(item.name)
+        if item.type in {str, int, bytes} and item.name in fields and type(value) is not item.type:
+            raise TypeError(f"{item.name}: is no {item.type}")
+        if item.name in _TUPLES and not all(isinstance(part, str) for part in fields[item.name]):
+            raise TypeError(f"{item.name}: are no texts")
 
 
 def _bytes(array: NDArray[Any]) -> bytes:

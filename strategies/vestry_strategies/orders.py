@@ -253,11 +253,13 @@ class Refusal:
         site: who.
         code: why.
         message: for the coordinator; holds no value of any patient.
+        peer: another site that it accuses of books that are older than they were; else empty.
     """
 
     site: str
     code: RefusalCode
     message: str
+    peer: str = ""
 
 
 Reply = (

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vestry_strategies.task import Design, Task
 
 __all__ = [
+    "DIVERGED",
     "LARGEST_WEIGHT_LIMIT",
     "LOSS",
     "STATISTICS_WEIGHT_LIMIT",
@@ -52,6 +53,9 @@ LARGEST_WEIGHT_LIMIT = 2**40
 
 STATISTICS_WEIGHT_LIMIT = LARGEST_WEIGHT_LIMIT
 """Of round 0, where no weight is known yet; nothing is scaled by it there."""
+
+DIVERGED = "diverged"
+"""Name of the wide value of a training sum that counts sites whose training went wrong: they add zeros."""
 
 LOSS = "loss"
 """Name of the wide value of a training sum: weight times loss."""
@@ -122,7 +126,7 @@ def sum_layout(
         StudyError: the task cannot say its shapes without data.
     """
     if kind == "train":
-        return SumLayout({} if study.privacy is not None else {LOSS: ()})
+        return SumLayout({} if study.privacy is not None else {LOSS: (), DIVERGED: ()})
     privacy = study.privacy
     if kind == "statistics":
         if privacy is not None and (privacy.unit == "site" or not releases_statistics(study)):
@@ -268,7 +272,7 @@ def configuration_hash(preprocessing: Arrays, shared: Arrays) -> bytes:
 
 def _plain(arrays: Arrays) -> dict[str, list[object]]:
     return {
-        name: [list(np.shape(array)), np.ascontiguousarray(array, dtype="<f8").tobytes()]
+        name: [str(array.dtype), list(np.shape(array)), np.ascontiguousarray(array).tobytes()]
         for name, array in arrays.items()
     }
 

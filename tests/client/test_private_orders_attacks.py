@@ -57,9 +57,15 @@ def test_arrays_that_cannot_be_used_are_refused_before_they_are_charged(tmp_path
             {**good, "scale": good["scale"][None, None]},
             {**good, "scale": np.zeros((0, len(good["scale"])))},
             {**good, "mean": np.zeros((2, len(good["mean"])))},
-            {**good, "mean": np.array(["a"] * len(good["mean"]))},
         ):
             assert refused(clinic.ask(clinic.train(preprocessing=arrays)), "study") == NOT_OURS
+        for kind in ("U8", "f4", "i8", "c16", "g", ">f8"):
+            odd = {**good, "mean": good["mean"].astype(kind)}
+            said = refused(clinic.ask(clinic.train(preprocessing=odd)), "study")
+            assert said == "order: its arrays are not all of float64", kind
+        for finished in (-1, 10**6, "x", True):
+            said = refused(clinic.ask(clinic.train(finished=finished)), "study")
+            assert said.startswith("order.finished")
         assert clinic.charged() == 0
 
 

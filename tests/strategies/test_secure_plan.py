@@ -23,6 +23,7 @@ from vestry_privacy.secagg.directory import Directory, Member
 from vestry_privacy.secagg.errors import PlanRefused
 from vestry_privacy.secagg.plan import Plan
 from vestry_strategies.secure_plan import (
+    DIVERGED,
     LOSS,
     STATISTICS_WEIGHT_LIMIT,
     SumKind,
@@ -144,7 +145,7 @@ def test_the_layout_is_that_of_rows_too() -> None:
 
 
 def test_losses_are_summed_but_under_privacy() -> None:
-    for study, names in ((make_study(SECURE), [LOSS]), (private_study(SECURE), [])):
+    for study, names in ((make_study(SECURE), [LOSS, DIVERGED]), (private_study(SECURE), [])):
         assert list(sum_layout(study, find_task(study), "train").shapes) == names
 
 

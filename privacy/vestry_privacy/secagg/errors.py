@@ -106,9 +106,14 @@ class BadKey(ProtocolAbort):
 
 
 class BadDealing(ProtocolAbort):
-    """A site dealt shares that are not what it committed to."""
+    """A site dealt shares that are not what it committed to.
+
+    Attributes:
+        between: two sites of which one lies, where it cannot be told which; else empty.
+    """
 
     code = "dealing"
+    between: tuple[str, ...] = ()
 
 
 class BadShare(ProtocolAbort):

@@ -5,8 +5,8 @@ asked for again without one site, a journal that was set back: each would let so
 counts for itself and believes no server. Pure: no file and no clock; the disk is
 :mod:`vestry_privacy.secagg.journal`'s.
 
-A *key* is (data set, kind, model hash), across all studies and runs. Masked input consumes it, since from
-then on the others can unmask without this site.
+A *key* is (data set, kind, model hash), across all studies and runs; a round of a study is one as well,
+whatever its model is. Masked input consumes it, since from then on the others can unmask without this site.
 
     ProtocolAbort
     ├── Repeated         a plan, sequence number, round, model or step was there before
@@ -57,7 +57,9 @@ class Rules:
         rounds_allowed: most masked inputs of this kind that this study may ever have from here.
         may_repeat: is a second sum of one model bounded by local noise, or allowed by the steward?
         max_repeats: how often one key may be consumed again.
-        roster_change: least number of sites that are in one of two different rosters only.
+        roster_change: of two different rosters, one has at least so many sites that the other has not.
+        weight_limit: of the plan, where weights are private: sums with two limits would differ by what the
+            heavier sites were cut by; 0 where weights are public.
     """
 
     dataset: str
@@ -66,6 +68,7 @@ class Rules:
     may_repeat: bool
     max_repeats: int
     roster_change: int
+    weight_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class History:
     consumed: Counter[Key] = field(default_factory=Counter)
     _sequences: dict[tuple[bytes, str], int] = field(default_factory=dict)
     _inputs: Counter[tuple[bytes, str]] = field(default_factory=Counter)
+    _rounds: Counter[tuple[bytes, str, int]] = field(default_factory=Counter)
+    _limits: dict[bytes, int] = field(default_factory=dict)
     _rosters: dict[str, set[tuple[bytes, ...]]] = field(default_factory=dict)
 
     def check_accept(self, plan: Accepted) -> None:
@@ -176,6 +181,9 @@ class History:
         self.stages[plan] = "consumed"
         self.consumed[found.key] += 1
         self._inputs[found.rules.study, found.kind] += 1
+        self._rounds[found.rules.study, found.kind, found.round] += 1
+        if found.rules.weight_limit:
+            self._limits.setdefault(found.rules.study, found.rules.weight_limit)
         self._rosters.setdefault(found.rules.dataset, set()).add(found.roster)
 
     def sign(self, plan: bytes) -> None:
@@ -207,7 +215,16 @@ class History:
                 "The policy's max_repeats says how many beyond the study's number",
                 round=plan.round,
             )
-        times = self.consumed[plan.key]
+        limit = self._limits.get(rules.study, rules.weight_limit)
+        if rules.weight_limit and limit != rules.weight_limit:
+            raise Repeated(
+                "weight limit",
+                f"{rules.weight_limit} is not {limit}, which this study began with; weights that are cut in "
+                "two ways tell the heavier sites' apart",
+                round=plan.round,
+            )
+        # Another model for a round that was summed is a way to ask for the round again.
+        times = max(self.consumed[plan.key], self._rounds[rules.study, plan.kind, plan.round])
         if times and not rules.may_repeat:
             raise Repeated(
                 "model",
@@ -226,7 +243,8 @@ class History:
     def _check_roster(self, plan: Accepted) -> None:
         own, rules = frozenset(plan.roster), plan.rules
         for other in self._rosters.get(rules.dataset, ()):
-            change = 0 if other == plan.roster else len(own.symmetric_difference(other))
+            # The larger side: one honest site swapped for a helper of the server would differ by two.
+            change = max(len(own.difference(other)), len(frozenset(other) - own))
             if 0 < change < rules.roster_change:
                 raise RosterRefused(
                     "roster rule",
@@ -263,7 +281,7 @@ def check_peer(before: Head | None, now: Head, peer: str) -> None:
     else:
         problem = (
             f"epoch {now.epoch} entry {now.count} is older than epoch {before.epoch} entry {before.count}, "
-            "which was seen before: an older copy was restored"
+            "which was seen before: an older copy was restored, or a sum of another study came in between"
         )
     raise RolledBack(
         "highest head",

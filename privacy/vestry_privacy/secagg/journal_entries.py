@@ -119,6 +119,7 @@ def encode_entry(entry: Entry, time: int) -> bytes:
                     + field(plan.model),
                     text(rules.dataset) + field(rules.study) + u64(rules.rounds_allowed),
                     u32(int(rules.may_repeat)) + u64(rules.max_repeats) + u64(rules.roster_change),
+                    u64(rules.weight_limit),
                 )
             )
         case Sign(plan_hash, view):
@@ -175,10 +176,11 @@ def _read_accept(reader: Reader, rosters: dict[bytes, tuple[bytes, ...]]) -> Acc
     sequence, number, named, model = reader.u64(), reader.u32(), reader.field(), reader.field(DIGEST_BYTES)
     dataset, study, rounds = reader.text(), reader.field(DIGEST_BYTES), reader.u64()
     may_repeat, max_repeats, roster_change = bool(reader.u32()), reader.u64(), reader.u64()
+    limit = reader.u64()
     roster = rosters.get(named)
     if roster is None:
         raise reader.wrong("its roster is missing")
-    rules = Rules(dataset, study, rounds, may_repeat, max_repeats, roster_change)
+    rules = Rules(dataset, study, rounds, may_repeat, max_repeats, roster_change, limit)
     return Accept(Accepted(plan, run, kind, sequence, number, roster, model, rules))
 
 

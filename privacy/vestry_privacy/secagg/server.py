@@ -334,11 +334,13 @@ class SumServer:
                 "complaint", "has no case: the shares are good", round=self.plan.round, peer=site
             )
         if found == "seal-key":
-            return BadDealing(
+            dispute = BadDealing(
                 "complaint",
                 f"'{site}' and '{dealer}' do not have the same key; one of them lies",
                 round=self.plan.round,
             )
+            dispute.between = (site, dealer)
+            return dispute
         return BadDealing(
             "dealt shares", f"'{site}' was dealt bad ones ({found})", round=self.plan.round, peer=dealer
         )

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vestry_privacy.secagg.history import NO_HEAD
 
 from tests.privacy.secagg.federation import SEED, CountingJournal, Federation, identity
 from vestry_privacy.secagg import client
@@ -24,6 +23,7 @@ from vestry_privacy.secagg.errors import (
     ValueRefused,
     WrongStep,
 )
+from vestry_privacy.secagg.history import NO_HEAD
 from vestry_privacy.secagg.keys import KeyPair
 from vestry_privacy.secagg.messages import (
     Advertisement,

@@ -132,6 +132,10 @@ def test_rosters_count_once_input_has_left() -> None:
         history.check_consume(make_plan(1).plan)
 
 
+def apart(one: set[int], other: set[int]) -> int:
+    return max(len(one - other), len(other - one))
+
+
 SITES = st.sets(st.integers(0, 7), min_size=3, max_size=8)
 
 
@@ -140,7 +144,7 @@ def test_no_two_summed_rosters_are_close(rosters: list[set[int]], change: int) -
     history, rules, summed = History(), make_rules(roster_change=change), list[set[int]]()
     for number, sites in enumerate(rosters, 1):
         plan = make_plan(number, rules, roster=roster_of(*sites))
-        close = any(0 < len(sites ^ other) < change for other in summed)
+        close = any(0 < apart(sites, other) < change for other in summed)
         if close:
             with pytest.raises(RosterRefused):
                 history.check_accept(plan)
@@ -150,7 +154,36 @@ def test_no_two_summed_rosters_are_close(rosters: list[set[int]], change: int) -
             history.check_consume(plan.plan)
             history.consume(plan.plan)
             summed.append(sites)
-    assert not any(0 < len(one ^ other) < change for one in summed for other in summed)
+    assert not any(0 < apart(one, other) < change for one in summed for other in summed)
+
+
+def test_one_site_swapped_for_another_is_close() -> None:
+    """Of a helper of the server its part is known, so the difference is the other's update."""
+    history = past(make_plan(1, roster=roster_of(0, 1, 2, 3)))
+    with pytest.raises(RosterRefused, match="differs by 1"):
+        history.check_accept(make_plan(2, roster=roster_of(0, 1, 2, 4)))
+    history.check_accept(make_plan(2, roster=roster_of(0, 1, 4, 5)))
+
+
+def test_another_model_for_a_round_is_the_round_again() -> None:
+    history = past(make_plan(1))
+    again = make_plan(2, round=1)
+    assert again.model != make_plan(1).model
+    with pytest.raises(Repeated, match="has left before"):
+        history.check_accept(again)
+    history.check_accept(replace(again, rules=make_rules(study=digest("another"))))
+    history.check_accept(replace(again, rules=make_rules(may_repeat=True)))
+
+
+def test_a_study_has_one_weight_limit() -> None:
+    """Two limits cut the heavier sites' weights in two ways, and the difference tells them."""
+    history = past(make_plan(1, make_rules(weight_limit=500)))
+    with pytest.raises(Repeated, match="46 is not 500"):
+        history.check_accept(make_plan(2, make_rules(weight_limit=46)))
+    history.check_accept(make_plan(2, make_rules(weight_limit=500)))
+    history.check_accept(make_plan(2, make_rules(weight_limit=0)))
+    other = make_rules(weight_limit=46, study=digest("another"))
+    history.check_accept(make_plan(2, other))
 
 
 def test_steps_have_an_order_and_happen_once() -> None:

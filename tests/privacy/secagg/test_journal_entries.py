@@ -78,7 +78,7 @@ def test_an_entry_byte_by_byte() -> None:
         (
             text("accept") + u64(9) + field(plan.plan) + text("run") + text("train") + u64(3) + u32(3),
             field(hashlib.sha256(b"".join(ROSTER)).digest()) + field(plan.model),
-            text("angio") + field(rules.study) + u64(1000) + u32(0) + u64(3) + u64(2),
+            text("angio") + field(rules.study) + u64(1000) + u32(0) + u64(3) + u64(2) + u64(0),
         )
     )
     assert encode_entry(Sign(digest("p"), digest("v")), 9) == text("sign") + u64(9) + field(

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from vestry_privacy.secagg.history import NO_HEAD, Head
 
 from tests.privacy.secagg.federation import SEED, Federation
 from vestry_privacy.secagg import client
@@ -22,6 +21,7 @@ from vestry_privacy.secagg.errors import (
     TooFewSites,
     WrongStep,
 )
+from vestry_privacy.secagg.history import NO_HEAD, Head
 from vestry_privacy.secagg.messages import Advertisement, Revealed, relay
 from vestry_privacy.secagg.plan import tolerated_dropouts
 from vestry_privacy.secagg.secret import Secret
