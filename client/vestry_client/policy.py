@@ -110,7 +110,10 @@ class SitePolicy(BaseModel):
         description="May a failed round be repeated with the same model without local differential privacy?",
     )
     min_examples: int = Field(
-        default=10, ge=1, description="Fewer training examples take no part in a study."
+        default=10,
+        ge=1,
+        description="Fewer training examples take no part in a study; in a secure sum fewer training or "
+        "held-out rows count as none, and nobody is told.",
     )
     populations: dict[Named, PrivacyRules] = Field(
         default_factory=dict, description="Whose data are here: tables [populations.NAME]."

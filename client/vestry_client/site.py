@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,7 @@ class Site:
     replies: Callable[[str], Replies] = lambda study_hash: Replies()
     secure: "SecureSeat | None" = None
     _data: dict[str, SiteData] = field(default_factory=dict, repr=False)
+    _stream: str = field(default_factory=lambda: token_hex(32), repr=False)
     _states: dict[str, SiteStates] = field(default_factory=dict)
     _private: dict[str, PrivateStudy] = field(default_factory=dict)
 
@@ -72,10 +74,12 @@ class Site:
         """Names this site's random streams: batches and dropout.
 
         Guarantees:
-            With a secret of the site, nobody else can tell them. Whoever knew which units are alive at one
-            site only could read its update out of a sum.
+            Nobody else can tell them where there are secure sums: whoever knew which units are alive at one
+            site only could read its update out of a sum. With a secret they are the same after a restart.
         """
-        return canonical_hash("vestry-site-stream/1", [self.name, self.secret]) if self.secret else self.name
+        if self.secret:
+            return canonical_hash("vestry-site-stream/1", [self.name, self.secret])
+        return self.name if self.secure is None else self._stream
 
     def data(self, bench: "Bench") -> SiteData:
         """This site's rows for a study, read and checked once.

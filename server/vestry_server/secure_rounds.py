@@ -1,5 +1,6 @@
 """A round of secure sums: statistics, updates and metrics of which the coordinator sees the sum alone."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from vestry_server.statistics import Statistics
 from vestry_strategies.orders import EvaluateOrder, StatisticsOrder, TrainOrder
 from vestry_strategies.parameters import model_hash
 from vestry_strategies.secure_plan import (
+    DIVERGED,
     LARGEST_WEIGHT_LIMIT,
     LOSS,
     STATISTICS_WEIGHT_LIMIT,
@@ -24,8 +26,11 @@ from vestry_strategies.secure_plan import (
     round_plan,
     sum_layout,
 )
+from vestry_strategies.sums import Arrays
 
 __all__ = ["evaluate_securely", "gather_securely", "gather_statistics_securely"]
+
+_log = logging.getLogger("vestry.secure")
 
 
 def gather_statistics_securely(run: Run) -> Statistics:
@@ -54,7 +59,7 @@ def gather_securely(run: Run, state: RunState, order: TrainOrder, asked: tuple[s
     """The mean update of a round, and the mean loss where it may leave.
 
     Raises:
-        Diverged: too few are left, and a site says that its training diverges.
+        Diverged: too few sites' training went well, of those in the sum or of those that said so.
         NotEnoughSites: too few are left in every attempt.
         NoWeight: all weights are zero.
     """
@@ -65,10 +70,11 @@ def gather_securely(run: Run, state: RunState, order: TrainOrder, asked: tuple[s
     if weight < 1:
         raise NoWeight("all weights are zero: no site has an example that counts")
     sums = layout.read(found.total.wide)
+    lost = _diverged(run, order.round, sums, len(found.sites))
     return Gathered(
         mean=found.total.values / weight,
         share=min(1.0, state.weight_limit / weight),
-        loss=float(sums[LOSS]) / weight if LOSS in sums else None,
+        loss=float(sums[LOSS]) / weight if LOSS in sums and not lost else None,
         sites=found.sites,
         left_out=found.left_out,
         attempt=attempt,
@@ -77,6 +83,20 @@ def gather_securely(run: Run, state: RunState, order: TrainOrder, asked: tuple[s
         spent={site: part.spent for site, part in found.public.items()},
         rounding=found.plan.ring.step * math.sqrt(run.update_size),
     )
+
+
+def _diverged(run: Run, number: int, sums: Arrays, sites: int) -> int:
+    """How many sites' training went wrong; which ones, the sum does not tell. They added zeros.
+
+    Raises:
+        Diverged: fewer than aggregation.min_sites are left.
+    """
+    lost = round(float(sums[DIVERGED])) if DIVERGED in sums else 0
+    if lost > 0 and sites - lost < run.study.aggregation.min_sites:
+        raise Diverged(f"round {number}: {lost} of {sites} sites diverged, and added nothing; {ADVICE}")
+    if lost > 0:
+        _log.warning("round %d: %d of %d sites diverged, and added nothing", number, lost, sites)
+    return lost
 
 
 def evaluate_securely(run: Run, state: RunState, order: EvaluateOrder) -> Evaluated:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.client.bench import OPEN
-from tests.client.secure_bench import Federation, open_federation
+from tests.client.secure_bench import Federation, InputOrder, open_federation
 from vestry_client.handlers import handle
 from vestry_privacy.secagg.messages import sign_plan
-from vestry_strategies.orders import MaskedReply, Order, Refusal, Reply, SecureOrder, TrainOrder
+from vestry_strategies.orders import EvaluateOrder, MaskedReply, Refusal, Reply, SecureOrder, TrainOrder
+from vestry_strategies.secure_plan import SumKind
 from vestry_strategies.study import StudySpec
 
 DEFAULT = OPEN.model_copy(
@@ -30,12 +31,10 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         yield found
 
 
-def masked(fed: Federation, order: Order, kind: str = "train") -> dict[str, Reply]:
+def masked(fed: Federation, order: InputOrder) -> dict[str, Reply]:
     """What every site answers to an order of its own sum."""
-    assert not isinstance(order, SecureOrder)
-    lead = fed.begin(fed.plan(order))  # type: ignore[arg-type]
-    ready = fed.until_input(lead, {})
-    return {name: fed.input(lead, name, order) for name in ready}  # type: ignore[arg-type]
+    lead = fed.begin(fed.plan(order))
+    return {name: fed.input(lead, name, order) for name in fed.until_input(lead, {})}
 
 
 @pytest.mark.parametrize("kind", ["U8", "f4", "i8", "c16", "g", ">f8", "M8[s]"])
@@ -64,11 +63,13 @@ def test_arrays_with_a_row_dimension_do_not_count_rows(federation: Federation, r
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 @pytest.mark.parametrize("size", [1e30, 1e300, -1e300])
-def test_extreme_arrays_are_answered_by_all_or_none(federation: Federation, kind: str, size: float) -> None:
+def test_extreme_arrays_are_answered_by_all_or_none(
+    federation: Federation, kind: SumKind, size: float
+) -> None:
     """Overflow depends on a site's largest value; whether it answers must not."""
-    order = federation.order(kind)  # type: ignore[arg-type]
-    assert not hasattr(order, "step")
-    arrays = {name: np.full_like(array, size) for name, array in order.preprocessing.items()}  # type: ignore[union-attr]
+    order = federation.order(kind)
+    assert isinstance(order, TrainOrder | EvaluateOrder)
+    arrays = {name: np.full_like(array, size) for name, array in order.preprocessing.items()}
     replies = masked(federation, replace(order, preprocessing=arrays))
     assert {type(reply) for reply in replies.values()} == {MaskedReply}
 

@@ -46,7 +46,7 @@ from vestry_strategies.orders import (
     TrainOrder,
     TrainReply,
 )
-from vestry_strategies.secure_plan import LOSS, SumKind, sum_layout
+from vestry_strategies.secure_plan import DIVERGED, LOSS, SumKind, sum_layout
 from vestry_strategies.study import study_from_json
 from vestry_strategies.tasks.registry import find_task
 
@@ -198,7 +198,10 @@ class SecureScripted:
         if isinstance(reply, TrainReply):
             kind, values, weight = "train", reply.update, int(reply.weight)
             if study.privacy is None:
-                sums = {LOSS: np.float64(weight * (reply.loss or 0.0))}
+                sums = {
+                    LOSS: np.float64(weight * (reply.loss or 0.0)),
+                    DIVERGED: np.float64(reply.loss is None),
+                }
             else:
                 public = {"spent": reply.spent, "weight": weight}
         elif isinstance(reply, StatisticsReply):

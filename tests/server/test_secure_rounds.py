@@ -1,5 +1,6 @@
 """Rounds made of secure sums: the same course as in the clear, without any single site in what is kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,26 @@ def test_a_training_that_diverges_is_not_tried_again() -> None:
     with pytest.raises(Diverged, match=r"(?s)b: diverged.*lower training\.learning_rate"):
         course.go()
     assert len(course.failures) == 1
+
+
+@pytest.mark.parametrize(("wrong", "ends"), [(("b",), False), (("b", "c"), True)])
+def test_sites_that_add_zeros_are_counted(wrong: tuple[str, ...], ends: bool) -> None:
+    """A site whose training goes wrong does not say so by itself; the sum says how many there are."""
+
+    def script(site: str, order: Order) -> Reply | None:
+        if isinstance(order, TrainOrder) and site in wrong:
+            return replace(update(site, order.round, 0.0), loss=None)
+        return weighted(site, order)
+
+    course = SecureCourse(sites=SecureScripted(ABC, script))
+    if ends:
+        with pytest.raises(Diverged, match=r"2 of 3 sites diverged.*lower training\.learning_rate"):
+            course.go()
+        assert course.kept[-1].round == 0
+        return
+    course.go()
+    assert [record.loss for record in course.records] == [None] * 4  # a mean over whom?
+    assert [record.sites for record in course.records] == [ABC] * 4
 
 
 def test_no_weight_at_all_is_said() -> None:

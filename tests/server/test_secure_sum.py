@@ -53,7 +53,7 @@ def make_plan(sites: SecureScripted, sequence: int = 1, **changes: Any) -> Plan:
         model=bytes.fromhex(model_hash(MODEL)),
         configuration=configuration_hash({}, {}),
         values=SIZE,
-        wide=1,
+        wide=2,
         weight_limit=1000,
     )
     return replace(plan, **changes)
@@ -91,7 +91,7 @@ def exact(found: SecureSum) -> None:
     assert found.total.sites == len(found.sites)
     bound = len(found.sites) * found.plan.ring.step * found.plan.weight_limit / weight
     np.testing.assert_allclose(found.total.values / weight, mean, atol=bound, rtol=0)
-    np.testing.assert_allclose(found.total.wide, [0.5 * weight], rtol=1e-12)
+    np.testing.assert_allclose(found.total.wide, [0.5 * weight, 0.0], rtol=1e-12)
 
 
 def test_a_sum_is_of_all_sites_and_names_them() -> None:
