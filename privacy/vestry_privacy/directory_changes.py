@@ -228,7 +228,7 @@ def _count(charter: Charter, signed: SignedChange) -> None:
         key = charter.by_site.get(site)
         if key is None:
             raise ChangeRefused(f"change: {site!r} signed and is no site of the charter")
-        _check(key, change, "administrator", signature, f"{site!r}'s administrator")
+        _check(key, change, "administrator", signature, f"the administrator of {site!r}")
         if (
             change.kind != "replace" or site != change.site
         ):  # whoever took its key may have taken this one too

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vestry_privacy.identity import SiteIdentity
 from vestry_privacy.secagg.directory import Directory
-from vestry_privacy.secagg.plan import MAX_SITES, MIN_SITES, Plan
+from vestry_privacy.secagg.plan import MAX_SITES, MIN_SITES, Plan, most_colluders
 from vestry_privacy.secagg.server import Heads
 from vestry_strategies.study import StudyError, StudySpec
 
@@ -31,7 +31,7 @@ class SecureRun:
         transcripts: folder of the sums' transcripts; None keeps none.
         newest: keep so many transcripts; None keeps all.
         heads: highest heads of the sites' journals and ledgers.
-        convicted: sites that dealt bad shares in this run, and what they did; they are asked no more.
+        convicted: sites that broke the protocol in this run, and how; they are asked no more.
     """
 
     directory: Directory
@@ -43,6 +43,9 @@ class SecureRun:
     heads: Heads = field(default_factory=dict, repr=False)
     convicted: dict[str, str] = field(default_factory=dict)
     _last: int = field(default=0, init=False)
+    _aside: dict[str, str] = field(default_factory=dict, init=False)
+    _accused: set[str] = field(default_factory=set, init=False)
+    _disputes: list[frozenset[str]] = field(default_factory=list, init=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,6 +70,46 @@ class SecureRun:
                 f"aggregation.secure: {count} sites; at most {MAX_SITES} can add up together; take fewer "
                 f"sites, {way_out}"
             )
+
+    def accuse(self, site: str, accusers: int, reason: str) -> None:
+        """Other sites would not add up with a site whose books are older than they were.
+
+        More of them than may collude are believed: the site is left out of the next attempt, since its head
+        may have been overtaken by a sum of another study; the second time of the rest of the run.
+
+        Args:
+            site: that they name.
+            accusers: how many.
+            reason: what they say.
+        """
+        if accusers <= most_colluders(len(self.directory.members)):
+            return
+        if site in self._accused:
+            self.convicted[site] = f"convicted in this run: {reason}"
+        self._accused.add(site)
+        self._aside[site] = f"left out of this attempt: {reason}"
+
+    def dispute(self, sites: tuple[str, ...], reason: str) -> None:
+        """Two sites contradict each other, and one of them lies.
+
+        Who disputes with more others than may collude is it. Where the same two come again, neither is asked
+        any more.
+
+        Args:
+            sites: the two.
+            reason: what it is about.
+        """
+        pair, most = frozenset(sites), most_colluders(len(self.directory.members))
+        again = pair in self._disputes
+        self._disputes.append(pair)
+        for site in sites:
+            if again or len({other for other in self._disputes if site in other}) > most:
+                self.convicted[site] = f"convicted in this run: {reason}"
+
+    def left_out(self) -> dict[str, str]:
+        """Who is not asked in the next attempt, and why; asking for it begins the attempt."""
+        found, self._aside = {**self._aside, **self.convicted}, {}
+        return found
 
     def next_sequence(self, last: int) -> int:
         """A sequence number above all earlier ones of the run, also those of sums that a crash forgot.

@@ -34,6 +34,7 @@ from vestry_strategies.orders import (
 __all__ = ["PublicPart", "SecureSum", "SumFailed", "SumOrder", "secure_sum"]
 
 _log = logging.getLogger("vestry.secure")
+_MOST_EVENTS = 8  # more than a study has kinds of events; each costs seconds to account for
 _TOGETHER = 256 << 20
 """Bytes of messages that are sent at once."""
 
@@ -114,7 +115,7 @@ def secure_sum(exchange: Exchange, secure: SecureRun, study: str, plan: Plan, or
         arrives, whatever the number of sites.
     """
     server = SumServer(plan, secure.directory, sign_plan(plan, secure.coordinator), secure.heads)
-    talk = _Talk(exchange, plan, study, secure.convicted)
+    talk = _Talk(exchange, plan, study)
     try:
         keyed = talk.ask("keys", talk.there(secure), lambda site: server.signed_plan, server.collect_keys)
         keys = server.roster_keys()
@@ -129,10 +130,10 @@ def secure_sum(exchange: Exchange, secure: SecureRun, study: str, plan: Plan, or
         talk.ask("unmask", agreed, lambda site: signatures, server.collect_revealed)
         total = server.result()
     except ProtocolAbort as error:
-        if isinstance(error, BadDealing) and error.peer is not None:
-            secure.convicted[error.peer] = f"convicted in this run: {error.rule}: {error.message}"
-            talk.left_out[error.peer] = str(error)
+        talk.blame(secure, error)
         raise SumFailed(str(error), talk.left_out) from None
+    if total.weight > total.sites * plan.weight_limit:
+        raise SumFailed("the sum of weights is larger than weights can be: a site has sent another", {})
     secure.keep_transcript(plan, server.transcript())
     sites = tuple(sorted(server.u3))
     for site in set(talk.left_out).intersection(sites):
@@ -148,19 +149,29 @@ class _Talk:
     exchange: Exchange
     plan: Plan
     study: str
-    convicted: Mapping[str, str]
     left_out: dict[str, str] = field(default_factory=dict)
     public: dict[str, PublicPart] = field(default_factory=dict)
+    accused: dict[str, set[str]] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
+
+    def blame(self, secure: SecureRun, error: ProtocolAbort) -> None:
+        """What the run remembers of a sum that failed."""
+        if isinstance(error, BadDealing) and error.peer is not None:
+            secure.convicted[error.peer] = f"convicted in this run: {error.rule}: {error.message}"
+            self.left_out[error.peer] = str(error)
+        elif isinstance(error, BadDealing) and error.between:
+            secure.dispute(error.between, str(error))
+        for site, accusers in self.accused.items():
+            secure.accuse(site, len(accusers), "the others remember newer books of it")
 
     def there(self, secure: SecureRun) -> tuple[str, ...]:
         """Sites of the roster that can be asked; the others are left out."""
         seats = sorted(secure.directory.member(entry).name for entry in self.plan.roster)
-        connected = set(self.exchange.sites())
+        connected, without = set(self.exchange.sites()), secure.left_out()
         for site in seats:
-            if site in self.convicted:
-                self.left_out[site] = self.convicted[site]
+            if site in without:
+                self.left_out[site] = without[site]
             elif site not in connected:
                 self.left_out[site] = "is not connected"
         return tuple(site for site in seats if site not in self.left_out)
@@ -212,7 +223,8 @@ class _Talk:
             self.bytes_up += len(reply.header) + reply.vector.nbytes
             server.add_input(reply.site, reply.header, reply.vector)
             weight = reply.weight if isinstance(reply.weight, int) else None
-            self.public[reply.site] = PublicPart(tuple(map(str, reply.spent)), str(reply.guarantee), weight)
+            spent = tuple(map(str, reply.spent)) if len(reply.spent) <= _MOST_EVENTS else ()
+            self.public[reply.site] = PublicPart(spent, str(reply.guarantee), weight)
 
         self._collect(dict.fromkeys(sites, order), take)
 
@@ -228,6 +240,8 @@ class _Talk:
             del waiting[site]
             try:
                 if isinstance(reply, Refusal):
+                    if reply.peer:
+                        self.accused.setdefault(reply.peer, set()).add(site)
                     raise _Odd(f"{reply.code}: {reply.message}")
                 take(reply)
             except ProtocolAbort as error:

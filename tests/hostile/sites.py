@@ -30,7 +30,7 @@ from vestry_strategies.orders import (
     TrainReply,
 )
 
-__all__ = ["SITES", "HostileSite", "HostileWire"]
+__all__ = ["SITES", "FalseKey", "HostileSite", "HostileWire", "OlderBooks"]
 
 
 @dataclass
@@ -232,6 +232,25 @@ class Framing(HostileSite):
             dealing = seat.live(order.plan).state.dealing  # type: ignore[union-attr]
             self.noted = {dealer: key.expose() for dealer, key in dealing.inward.items()}
         return super().send(order)
+
+
+@dataclass
+class FalseKey(HostileSite):
+    """A complaint that opens another key than was agreed: the server cannot tell who lies.
+
+    Attributes:
+        partner: the dealer that it complains of.
+    """
+
+    partner: int = 0
+    step, words = "deliver", "one of them lies"
+
+    def lie(self, reply: Reply) -> Reply:
+        """About a dealer of its choice."""
+        _, ciphertext = read_delivered(self.roster, self.order.message)[self.partner]
+        return self.say(
+            Complaint.body(self.plan.digest, self.index, self.partner, "seal-key", b"k" * 32, ciphertext)
+        )
 
 
 @dataclass

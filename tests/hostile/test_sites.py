@@ -3,11 +3,16 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.client.secure_bench import Federation, open_federation
-from tests.hostile.sites import SITES, HostileSite, HostileWire
+from tests.hostile.sites import SITES, FalseKey, HostileSite, HostileWire, OlderBooks
+from vestry_privacy.secagg import client, vector
+from vestry_privacy.secagg.roster import Roster
+from vestry_privacy.secagg.vector import Shape
 from vestry_server.secure_run import SecureRun
 from vestry_server.secure_sum import SecureSum, SumFailed, secure_sum
 
@@ -74,3 +79,60 @@ def test_a_restored_site_is_named_by_the_coordinator_and_by_its_peers(tmp_path: 
         reasons = {site: reason for site, reason in failed.value.left_out.items() if site != name}
         assert len(reasons) == 4
         assert all(f"highest head, site '{name}'" in reason for reason in reasons.values())
+
+
+def test_a_site_that_shows_old_books_does_not_stop_the_others_for_ever(federation: Federation) -> None:
+    """A coordinator that has forgotten its head relays it; the others refuse, and name it."""
+    name = sorted(federation.sites)[2]
+    liar = OlderBooks(federation, name)
+    wire = HostileWire(federation, liar=liar)
+    add_up(federation, wire, open_run(federation), 1)
+    liar.lies = True
+    secure = open_run(federation)
+    with pytest.raises(SumFailed):
+        add_up(federation, wire, secure, 2)
+    found = add_up(federation, wire, secure, 2)
+    assert "left out of this attempt" in found.left_out[name]
+    secure.heads.clear()
+    with pytest.raises(SumFailed):
+        add_up(federation, wire, secure, 3)
+    assert "convicted" in add_up(federation, wire, secure, 3).left_out[name]
+
+
+@pytest.mark.parametrize("partners", [(0, 1), (0, 0)])
+def test_a_site_that_disputes_every_key_is_asked_no_more(
+    partners: tuple[int, int], federation: Federation
+) -> None:
+    roster = Roster.of(federation.plan(federation.order("train")), federation.directory)
+    secure, name = open_run(federation), roster.names[4]
+    liar = FalseKey(federation, name, lies=True)
+    wire = HostileWire(federation, liar=liar)
+    for number, partner in enumerate(partners, 1):
+        liar.partner = partner
+        with pytest.raises(SumFailed, match="one of them lies"):
+            add_up(federation, wire, secure, number)
+    assert name in secure.convicted
+    assert (roster.names[0] in secure.convicted) == (partners == (0, 0))
+    if partners == (0, 1):
+        assert name not in add_up(federation, wire, secure, 3).sites
+
+
+def test_a_weight_beyond_the_limit_fails_the_sum(federation: Federation) -> None:
+    """Its word is a site's own; honest sites keep to the limit, so a larger sum is a lie."""
+    name = sorted(federation.sites)[2]
+    site = federation.sites[name]
+    assert site.secure is not None
+    order = federation.order("train")
+    plan = federation.plan(order, weight_limit=1)
+    seat = site.secure
+    original = vector.encode_words
+
+    def heavier(shape: Shape, values: Any, weight: int, wide: Any, seed: Any) -> Any:
+        words = original(shape, values, weight, wide, seed)
+        words[-1 - 3 * shape.wide] += np.uint64(1000) if seat.find(plan.digest.hex()) else np.uint64(0)
+        return words
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "encode_words", heavier)
+        with pytest.raises(SumFailed, match="larger than weights can be"):
+            secure_sum(HostileWire(federation), open_run(federation), federation.study.to_json(), plan, order)
