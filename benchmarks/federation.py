@@ -99,7 +99,7 @@ def train(
     workers: int = 0,
     baselines: bool = False,
 ) -> Trained:
-    """Run all rounds of a study.
+    """Run all rounds of a study, in the clear: what is measured here is the strategy, not the masks.
 
     Args:
         study: with the seed of this run.
@@ -108,6 +108,8 @@ def train(
         workers: processes; 0 works in this one.
         baselines: train the pooled and the local-only models too, from the same first model.
     """
+    clear = study.aggregation.model_copy(update={"secure": False})
+    study = study.model_copy(update={"aggregation": clear})
     with LocalExchange(sites, workers) as exchange:
         run, drawn = open_run(study, exchange, lambda state: None, lambda event: None)
         first = drawn if first_model is None else first_model

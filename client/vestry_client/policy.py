@@ -88,7 +88,8 @@ class SitePolicy(BaseModel):
     roster_change: int = Field(
         default=2,
         ge=1,
-        description="A roster is an earlier one on the data set, or differs from each by this many sites.",
+        description="A roster is an earlier one on the data set, or one of the two has this many sites "
+        "that the other has not.",
     )
     max_colluding_sites: int | None = Field(
         default=None,

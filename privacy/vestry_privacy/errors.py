@@ -12,7 +12,7 @@ The tree, each branch drawn again at the top of the file that raises it::
     ├── BudgetError           privacy/budget.py        a budget makes no sense
     ├── LedgerError           privacy/ledger_errors.py the privacy ledger refuses
     ├── IdentityError         privacy/identity.py      a site's key is refused
-    ├── PkiError              privacy/pki_errors.py    a certificate, token or directory change is refused
+    ├── PkiError              privacy/pki/errors.py    a certificate, token or directory change is refused
     ├── ProtocolAbort         privacy/secagg/errors.py a rule of secure aggregation is broken
     ├── StudyError            strategies/study.py      a study file is refused
     ├── DataError             strategies/rows.py       a data file breaks the study's contract

@@ -1,7 +1,7 @@
 """The coordinator's issuing key: short-lived certificates for sites and for the coordinator's own end.
 
 It secures transport only. Which identities take part in a sum is a matter of the sites' directory
-(:mod:`vestry_privacy.directory_changes`), on which this key has no say.
+(:mod:`vestry_privacy.pki.directory_changes`), on which this key has no say.
 
     VestryError
     └── PkiError
@@ -23,16 +23,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from vestry_privacy.pki_errors import (
+from vestry_privacy.pki.errors import (
     CertificateExpired,
     CertificateNotYetValid,
     KeyFileRefused,
     PkiError,
     RequestRefused,
 )
-from vestry_privacy.pki_keys import decode_key, encode_key, read_private
-from vestry_privacy.pki_objects import field, labelled, reading, to_second
-from vestry_privacy.pki_profile import (
+from vestry_privacy.pki.keys import decode_key, encode_key, read_private
+from vestry_privacy.pki.objects import field, labelled, reading, to_second
+from vestry_privacy.pki.profile import (
     CERTIFICATE_LIFETIME,
     SKEW,
     Extension,
@@ -50,7 +50,7 @@ from vestry_privacy.pki_profile import (
     uri_of,
     usable_name,
 )
-from vestry_privacy.pki_requests import Request
+from vestry_privacy.pki.requests import Request
 from vestry_privacy.secagg.secret import Entropy
 
 __all__ = ["Issuer", "encode_issuer", "load_issuer"]
@@ -91,7 +91,7 @@ class Issuer:
         """A site's certificate of 30 days, for calling the coordinator only.
 
         Args:
-            request: checked by :func:`vestry_privacy.pki_requests.check_request`.
+            request: checked by :func:`vestry_privacy.pki.requests.check_request`.
             now: clock.
             entropy: of the serial number.
 

@@ -15,9 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki import Peer, verify_chain
-from vestry_privacy.pki_errors import (
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
+from vestry_privacy.pki.chain import Peer, verify_chain
+from vestry_privacy.pki.errors import (
     CertificateExpired,
     CertificateNotYetValid,
     CertificateRevoked,
@@ -26,7 +26,7 @@ from vestry_privacy.pki_errors import (
     PkiError,
     WrongUsage,
 )
-from vestry_privacy.pki_profile import (
+from vestry_privacy.pki.profile import (
     Extension,
     authority_extensions,
     build,
@@ -36,7 +36,7 @@ from vestry_privacy.pki_profile import (
     key_usage,
     uri_of,
 )
-from vestry_privacy.pki_revocation import Revoked, revoke
+from vestry_privacy.pki.revocation import Revoked, revoke
 
 HEARTS = consortium()
 BERLIN = HEARTS.site("berlin")

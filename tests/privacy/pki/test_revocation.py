@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import DAY, NOW, consortium
-from vestry_privacy.pki_errors import (
+from tests.privacy.pki.consortium import DAY, NOW, consortium
+from vestry_privacy.pki.errors import (
     CertificateRevoked,
     ForeignAuthority,
     PkiError,
@@ -18,9 +18,9 @@ from vestry_privacy.pki_errors import (
     UnreadableObject,
     WrongUsage,
 )
-from vestry_privacy.pki_issuer import Issuer
-from vestry_privacy.pki_objects import field
-from vestry_privacy.pki_revocation import (
+from vestry_privacy.pki.issuer import Issuer
+from vestry_privacy.pki.objects import field
+from vestry_privacy.pki.revocation import (
     REASONS,
     RevocationList,
     Revoked,

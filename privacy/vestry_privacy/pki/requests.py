@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from vestry_privacy.pki_errors import PkiError, RequestRefused
-from vestry_privacy.pki_objects import field, labelled, reading, to_second
-from vestry_privacy.pki_profile import (
+from vestry_privacy.pki.errors import PkiError, RequestRefused
+from vestry_privacy.pki.objects import field, labelled, reading, to_second
+from vestry_privacy.pki.profile import (
     SKEW,
     common_name,
     encode_certificate,
@@ -167,7 +167,7 @@ def check_renewal(
 
     Args:
         content: of :func:`create_renewal`.
-        certificate: that the site showed on this connection; :func:`vestry_privacy.pki.verify_chain` must
+        certificate: that the site showed on this connection; :func:`vestry_privacy.pki.chain.verify_chain` must
             have accepted it, so that it is neither over nor revoked.
         name: that it is for.
         now: clock.

@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import CHEAP, DAY, NOW, PHRASE, consortium
-from vestry_privacy.pki_errors import KeyFileRefused, PkiError, RootRefused
-from vestry_privacy.pki_issuer import load_issuer
-from vestry_privacy.pki_keys import encode_key
-from vestry_privacy.pki_objects import labelled
-from vestry_privacy.pki_profile import check_issuer, check_root, short_digest
-from vestry_privacy.pki_requests import check_request, create_request
-from vestry_privacy.pki_root import SCRYPT_COST, Root, certify_issuer, create_root, open_root
+from tests.privacy.pki.consortium import CHEAP, DAY, NOW, PHRASE, consortium
+from vestry_privacy.pki.errors import KeyFileRefused, PkiError, RootRefused
+from vestry_privacy.pki.issuer import load_issuer
+from vestry_privacy.pki.keys import encode_key
+from vestry_privacy.pki.objects import labelled
+from vestry_privacy.pki.profile import check_issuer, check_root, short_digest
+from vestry_privacy.pki.requests import check_request, create_request
+from vestry_privacy.pki.root import SCRYPT_COST, Root, certify_issuer, create_root, open_root
 
 
 def made(path: Path) -> Root:

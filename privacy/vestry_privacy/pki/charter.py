@@ -2,7 +2,7 @@
 
 Every site has one administrator, a person with a key of their own (Ed25519) that neither the site's daemon
 nor the coordinator holds. A site pins the founding charter by comparing its fingerprint out of band; from
-then on only the administrators' signatures move it (:mod:`vestry_privacy.directory_changes`).
+then on only the administrators' signatures move it (:mod:`vestry_privacy.pki.directory_changes`).
 
     VestryError
     └── PkiError
@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from vestry_privacy.pki_errors import ChangeRefused, OtherDirectory, UnreadableObject
-from vestry_privacy.pki_objects import field, labelled, reading, text, u32
-from vestry_privacy.pki_profile import short_digest
+from vestry_privacy.pki.errors import ChangeRefused, OtherDirectory, UnreadableObject
+from vestry_privacy.pki.objects import field, labelled, reading, text, u32
+from vestry_privacy.pki.profile import short_digest
 from vestry_privacy.secagg.directory import Directory
 from vestry_privacy.secagg.errors import ProtocolAbort
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.administrators import (
+from tests.privacy.pki.administrators import (
     COORDINATOR,
     administrator,
     change_of,
@@ -16,7 +16,8 @@ from tests.privacy.administrators import (
     signed,
     site_key,
 )
-from vestry_privacy.directory_changes import (
+from vestry_privacy.pki.charter import Charter
+from vestry_privacy.pki.directory_changes import (
     DirectoryChange,
     Part,
     SignedChange,
@@ -24,8 +25,7 @@ from vestry_privacy.directory_changes import (
     endorse,
     sign_part,
 )
-from vestry_privacy.directory_charter import Charter
-from vestry_privacy.pki_errors import (
+from vestry_privacy.pki.errors import (
     ChangeRefused,
     OtherDirectory,
     PkiError,

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from vestry_privacy.directory_changes import DirectoryChange, SignedChange, sign_part
-from vestry_privacy.directory_charter import Charter
 from vestry_privacy.identity import SiteIdentity
+from vestry_privacy.pki.charter import Charter
+from vestry_privacy.pki.directory_changes import DirectoryChange, SignedChange, sign_part
 from vestry_privacy.secagg.directory import Directory, Member
 
 __all__ = ["COORDINATOR", "administrator", "change_of", "charter", "person", "signed", "site_key"]

@@ -24,9 +24,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from vestry_privacy.pki_errors import CertificateRevoked, RevocationRefused
-from vestry_privacy.pki_issuer import Issuer
-from vestry_privacy.pki_objects import (
+from vestry_privacy.pki.errors import CertificateRevoked, RevocationRefused
+from vestry_privacy.pki.issuer import Issuer
+from vestry_privacy.pki.objects import (
     field,
     labelled,
     moment,
@@ -37,7 +37,7 @@ from vestry_privacy.pki_objects import (
     u32,
     u64,
 )
-from vestry_privacy.pki_profile import SKEW, check_issuer, decode_certificate, encode_certificate
+from vestry_privacy.pki.profile import SKEW, check_issuer, decode_certificate, encode_certificate
 
 __all__ = [
     "REASONS",

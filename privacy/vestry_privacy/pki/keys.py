@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from vestry_privacy.durable import create_durably, write_durably
-from vestry_privacy.pki_errors import KeyFileRefused, PkiError
-from vestry_privacy.pki_objects import field, labelled, reading
-from vestry_privacy.pki_profile import check_issuer, decode_certificate, encode_certificate, p256_bytes, spki
+from vestry_privacy.pki.errors import KeyFileRefused, PkiError
+from vestry_privacy.pki.objects import field, labelled, reading
+from vestry_privacy.pki.profile import check_issuer, decode_certificate, encode_certificate, p256_bytes, spki
 
 __all__ = [
     "Credentials",

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from vestry_privacy.pki_errors import RequestRefused, TokenRefused, TooManyAttempts
-from vestry_privacy.pki_objects import field, labelled, moment, read_moment, reading, text, to_second, u64
-from vestry_privacy.pki_profile import usable_name
+from vestry_privacy.pki.errors import RequestRefused, TokenRefused, TooManyAttempts
+from vestry_privacy.pki.objects import field, labelled, moment, read_moment, reading, text, to_second, u64
+from vestry_privacy.pki.profile import usable_name
 from vestry_privacy.secagg.secret import Entropy
 
 __all__ = [

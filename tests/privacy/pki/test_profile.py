@@ -3,9 +3,9 @@
 import pytest
 from cryptography import x509
 
-from tests.privacy.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki_errors import ForeignAuthority, WrongUsage
-from vestry_privacy.pki_profile import (
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
+from vestry_privacy.pki.errors import ForeignAuthority, WrongUsage
+from vestry_privacy.pki.profile import (
     Extension,
     authority_extensions,
     build,

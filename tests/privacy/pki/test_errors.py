@@ -4,17 +4,17 @@ import inspect
 
 import pytest
 
-from vestry_privacy import pki_errors
 from vestry_privacy.errors import VestryError
-from vestry_privacy.pki_errors import PkiError, TokenRefused, TooManyAttempts
+from vestry_privacy.pki import errors
+from vestry_privacy.pki.errors import PkiError, TokenRefused, TooManyAttempts
 
-CLASSES = [item for _, item in inspect.getmembers(pki_errors, inspect.isclass) if item is not VestryError]
+CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item is not VestryError]
 
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_each_is_one_step_below_the_branch_and_drawn(error: type[Exception]) -> None:
     assert error is PkiError or error.__bases__ == (PkiError,)
-    assert f"── {error.__name__} " in (pki_errors.__doc__ or "")
+    assert f"── {error.__name__} " in (errors.__doc__ or "")
 
 
 def test_a_refused_token_keeps_its_reason_out_of_its_words() -> None:

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_pem_x509_certificates
 
-from tests.privacy.consortium import DAY, NOW, consortium, new_key
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
 from vestry_privacy.identity import create_identity
-from vestry_privacy.pki_errors import KeyFileRefused
-from vestry_privacy.pki_keys import (
+from vestry_privacy.pki.errors import KeyFileRefused
+from vestry_privacy.pki.keys import (
     create_key,
     create_private,
     decode_key,
@@ -29,7 +29,7 @@ from vestry_privacy.pki_keys import (
     replace_private,
     store_credentials,
 )
-from vestry_privacy.pki_objects import field, labelled
+from vestry_privacy.pki.objects import field, labelled
 
 HEARTS = consortium()
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
-from vestry_privacy.pki_errors import ForeignAuthority, WrongUsage
-from vestry_privacy.pki_objects import to_second
+from vestry_privacy.pki.errors import ForeignAuthority, WrongUsage
+from vestry_privacy.pki.objects import to_second
 from vestry_privacy.secagg.secret import Entropy
 
 __all__ = [

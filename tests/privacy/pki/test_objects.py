@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import NOW
-from vestry_privacy.pki_errors import UnreadableObject
-from vestry_privacy.pki_objects import (
+from tests.privacy.pki.consortium import NOW
+from vestry_privacy.pki.errors import UnreadableObject
+from vestry_privacy.pki.objects import (
     field,
     labelled,
     moment,

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.privacy.administrators import (
+from tests.privacy.pki.administrators import (
     COORDINATOR,
     administrator,
     change_of,
@@ -16,11 +16,11 @@ from tests.privacy.administrators import (
     signed,
     site_key,
 )
-from tests.privacy.consortium import NOW, consortium
-from vestry_privacy.directory_changes import SignedChange, apply_change, sign_part
-from vestry_privacy.directory_charter import Charter, confirm_charter
-from vestry_privacy.pki import verify_chain
-from vestry_privacy.pki_errors import ChangeRefused, OtherDirectory, PkiError, TooFewSignatures
+from tests.privacy.pki.consortium import NOW, consortium
+from vestry_privacy.pki.chain import verify_chain
+from vestry_privacy.pki.charter import Charter, confirm_charter
+from vestry_privacy.pki.directory_changes import SignedChange, apply_change, sign_part
+from vestry_privacy.pki.errors import ChangeRefused, OtherDirectory, PkiError, TooFewSignatures
 from vestry_privacy.secagg.directory import Directory, Member
 from vestry_privacy.secagg.errors import RosterRefused
 

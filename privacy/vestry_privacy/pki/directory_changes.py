@@ -26,11 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
-from vestry_privacy.directory_charter import Charter
 from vestry_privacy.identity import IdentityError, SiteIdentity, fingerprint_of, verify_signature
-from vestry_privacy.pki_errors import ChangeRefused, OtherDirectory, TooFewSignatures
-from vestry_privacy.pki_objects import field, labelled, reading, text, u32
-from vestry_privacy.pki_profile import usable_name
+from vestry_privacy.pki.charter import Charter
+from vestry_privacy.pki.errors import ChangeRefused, OtherDirectory, TooFewSignatures
+from vestry_privacy.pki.objects import field, labelled, reading, text, u32
+from vestry_privacy.pki.profile import usable_name
 from vestry_privacy.secagg.directory import Directory, Member
 from vestry_privacy.secagg.errors import ProtocolAbort
 

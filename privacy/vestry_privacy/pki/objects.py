@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from vestry_privacy.pki_errors import UnreadableObject
+from vestry_privacy.pki.errors import UnreadableObject
 from vestry_privacy.secagg.encoding import Reader, field, text, u32, u64
 from vestry_privacy.secagg.errors import BadMessage
 

@@ -1,9 +1,9 @@
 """Whether a peer's certificate counts: chain, usage, time, revocation, owner.
 
-The parts: :mod:`vestry_privacy.pki_root` (the offline root), :mod:`vestry_privacy.pki_issuer` (the
-coordinator's issuing key), :mod:`vestry_privacy.pki_tokens`, :mod:`vestry_privacy.pki_requests` and
-:mod:`vestry_privacy.pki_pairing` (enrolment), :mod:`vestry_privacy.pki_revocation`. Certificates secure
-transport; identities are in the sites' directory (:mod:`vestry_privacy.directory_changes`).
+The parts: :mod:`vestry_privacy.pki.root` (the offline root), :mod:`vestry_privacy.pki.issuer` (the
+coordinator's issuing key), :mod:`vestry_privacy.pki.tokens`, :mod:`vestry_privacy.pki.requests` and
+:mod:`vestry_privacy.pki.pairing` (enrolment), :mod:`vestry_privacy.pki.revocation`. Certificates secure
+transport; identities are in the sites' directory (:mod:`vestry_privacy.pki.directory_changes`).
 
     VestryError
     └── PkiError
@@ -22,15 +22,15 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from vestry_privacy.pki_errors import (
+from vestry_privacy.pki.errors import (
     CertificateExpired,
     CertificateNotYetValid,
     ForeignAuthority,
     OtherSite,
     WrongUsage,
 )
-from vestry_privacy.pki_objects import to_second
-from vestry_privacy.pki_profile import (
+from vestry_privacy.pki.objects import to_second
+from vestry_privacy.pki.profile import (
     SKEW,
     Extension,
     Role,
@@ -41,7 +41,7 @@ from vestry_privacy.pki_profile import (
     uri_of,
     usable_name,
 )
-from vestry_privacy.pki_revocation import RevocationList, check_revoked
+from vestry_privacy.pki.revocation import RevocationList, check_revoked
 
 __all__ = ["Peer", "verify_chain"]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import DAY, NOW
-from vestry_privacy import pki_tokens
-from vestry_privacy.pki_errors import RequestRefused, TokenRefused, TooManyAttempts, UnreadableObject
-from vestry_privacy.pki_tokens import Invitation, admit_attempt, invite, later_failures, redeem, token_hash
+from tests.privacy.pki.consortium import DAY, NOW
+from vestry_privacy.pki import tokens
+from vestry_privacy.pki.errors import RequestRefused, TokenRefused, TooManyAttempts, UnreadableObject
+from vestry_privacy.pki.tokens import Invitation, admit_attempt, invite, later_failures, redeem, token_hash
 
 SECOND = timedelta(seconds=1)
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
@@ -106,7 +106,7 @@ def test_the_hash_is_compared_in_constant_time_whatever_else_is_wrong(
     class Watched:
         compare_digest = staticmethod(compare)
 
-    monkeypatch.setattr(pki_tokens, "hmac", Watched)
+    monkeypatch.setattr(tokens, "hmac", Watched)
     with pytest.raises(TokenRefused):
         redeem(*asked)
     assert [(len(one), len(other)) for one, other in compared] == [(32, 32)]

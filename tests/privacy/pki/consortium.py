@@ -9,10 +9,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from vestry_privacy.pki_issuer import Issuer
-from vestry_privacy.pki_keys import Credentials
-from vestry_privacy.pki_requests import check_request, create_request
-from vestry_privacy.pki_root import Root, certify_issuer, create_root
+from vestry_privacy.pki.issuer import Issuer
+from vestry_privacy.pki.keys import Credentials
+from vestry_privacy.pki.requests import check_request, create_request
+from vestry_privacy.pki.root import Root, certify_issuer, create_root
 
 __all__ = ["CHEAP", "DAY", "NOW", "PHRASE", "Consortium", "consortium", "new_key"]
 

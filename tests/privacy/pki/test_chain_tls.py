@@ -11,11 +11,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.privacy.consortium import DAY, Consortium, consortium
-from vestry_privacy.pki import Peer, verify_chain
-from vestry_privacy.pki_errors import CertificateRevoked, OtherSite
-from vestry_privacy.pki_keys import Credentials
-from vestry_privacy.pki_revocation import RevocationList, Revoked, revoke
+from tests.privacy.pki.consortium import DAY, Consortium, consortium
+from vestry_privacy.pki.chain import Peer, verify_chain
+from vestry_privacy.pki.errors import CertificateRevoked, OtherSite
+from vestry_privacy.pki.keys import Credentials
+from vestry_privacy.pki.revocation import RevocationList, Revoked, revoke
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HEARTS = consortium("hearts", NOW)

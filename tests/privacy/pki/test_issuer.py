@@ -10,17 +10,17 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.privacy.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki_errors import (
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
+from vestry_privacy.pki.errors import (
     CertificateExpired,
     CertificateNotYetValid,
     KeyFileRefused,
     RequestRefused,
 )
-from vestry_privacy.pki_issuer import Issuer, encode_issuer, load_issuer
-from vestry_privacy.pki_keys import create_private
-from vestry_privacy.pki_requests import Request
-from vestry_privacy.pki_root import certify_issuer
+from vestry_privacy.pki.issuer import Issuer, encode_issuer, load_issuer
+from vestry_privacy.pki.keys import create_private
+from vestry_privacy.pki.requests import Request
+from vestry_privacy.pki.root import certify_issuer
 
 HEARTS = consortium()
 

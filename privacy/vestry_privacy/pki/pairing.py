@@ -23,11 +23,11 @@ import os
 from dataclasses import dataclass
 
 from vestry_privacy.identity import IdentityError, SiteIdentity, verify_signature
-from vestry_privacy.pki_errors import PairingRefused
-from vestry_privacy.pki_objects import field, labelled, reading, text
-from vestry_privacy.pki_profile import usable_name
-from vestry_privacy.pki_requests import Request
-from vestry_privacy.pki_tokens import token_hash
+from vestry_privacy.pki.errors import PairingRefused
+from vestry_privacy.pki.objects import field, labelled, reading, text
+from vestry_privacy.pki.profile import usable_name
+from vestry_privacy.pki.requests import Request
+from vestry_privacy.pki.tokens import token_hash
 from vestry_privacy.secagg.secret import Entropy
 
 __all__ = ["CoordinatorSide", "Facts", "Opening", "SiteSide", "open_pairing"]
@@ -47,7 +47,7 @@ class Facts:
         name: of the site.
         link_key: the request's public key, DER.
         identity: the site's Ed25519 key, 32 bytes.
-        token_hash: see :func:`vestry_privacy.pki_tokens.token_hash`.
+        token_hash: see :func:`vestry_privacy.pki.tokens.token_hash`.
     """
 
     root: str
@@ -83,7 +83,7 @@ class Opening:
 
     Attributes:
         name: that it says.
-        request: PKCS#10 in DER; see :func:`vestry_privacy.pki_requests.check_request`.
+        request: PKCS#10 in DER; see :func:`vestry_privacy.pki.requests.check_request`.
         identity: its Ed25519 key, 32 bytes; the message is signed by it.
         token: as the operator typed it; not shown by repr.
         commitment: 32 bytes.

@@ -8,14 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import NOW, consortium, new_key
+from tests.privacy.pki.consortium import NOW, consortium, new_key
 from vestry_privacy.identity import SiteIdentity
-from vestry_privacy.pki import verify_chain
-from vestry_privacy.pki_errors import PairingRefused, PkiError, UnreadableObject
-from vestry_privacy.pki_objects import field, text
-from vestry_privacy.pki_pairing import CoordinatorSide, Facts, Opening, open_pairing
-from vestry_privacy.pki_requests import check_request, create_request
-from vestry_privacy.pki_tokens import invite, redeem
+from vestry_privacy.pki.chain import verify_chain
+from vestry_privacy.pki.errors import PairingRefused, PkiError, UnreadableObject
+from vestry_privacy.pki.objects import field, text
+from vestry_privacy.pki.pairing import CoordinatorSide, Facts, Opening, open_pairing
+from vestry_privacy.pki.requests import check_request, create_request
+from vestry_privacy.pki.tokens import invite, redeem
 
 HEARTS, LUNGS = consortium(), consortium("lungs")
 ROOT = HEARTS.root.fingerprint

@@ -14,13 +14,13 @@ from cryptography.x509.oid import AttributeOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki import verify_chain
-from vestry_privacy.pki_errors import PkiError, RequestRefused, UnreadableObject
-from vestry_privacy.pki_keys import create_key, encode_key
-from vestry_privacy.pki_objects import field, labelled
-from vestry_privacy.pki_profile import common_name, spki, uri_of
-from vestry_privacy.pki_requests import (
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
+from vestry_privacy.pki.chain import verify_chain
+from vestry_privacy.pki.errors import PkiError, RequestRefused, UnreadableObject
+from vestry_privacy.pki.keys import create_key, encode_key
+from vestry_privacy.pki.objects import field, labelled
+from vestry_privacy.pki.profile import common_name, spki, uri_of
+from vestry_privacy.pki.requests import (
     check_renewal,
     check_request,
     create_renewal,

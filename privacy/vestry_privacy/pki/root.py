@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from vestry_privacy.pki_errors import PkiError, RootRefused
-from vestry_privacy.pki_issuer import Issuer, encode_issuer
-from vestry_privacy.pki_keys import create_private, decode_key, encode_key, read_private, replace_private
-from vestry_privacy.pki_objects import field, labelled, reading, to_second, u32
-from vestry_privacy.pki_profile import (
+from vestry_privacy.pki.errors import PkiError, RootRefused
+from vestry_privacy.pki.issuer import Issuer, encode_issuer
+from vestry_privacy.pki.keys import create_private, decode_key, encode_key, read_private, replace_private
+from vestry_privacy.pki.objects import field, labelled, reading, to_second, u32
+from vestry_privacy.pki.profile import (
     ISSUER_LIFETIME,
     ROOT_LIFETIME,
     SKEW,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.privacy.administrators import COORDINATOR, administrator, charter, person, site_key
-from vestry_privacy.directory_charter import Administrator, Charter, confirm_charter
-from vestry_privacy.pki_errors import ChangeRefused, OtherDirectory, PkiError, UnreadableObject
-from vestry_privacy.pki_objects import field, labelled, u32
+from tests.privacy.pki.administrators import COORDINATOR, administrator, charter, person, site_key
+from vestry_privacy.pki.charter import Administrator, Charter, confirm_charter
+from vestry_privacy.pki.errors import ChangeRefused, OtherDirectory, PkiError, UnreadableObject
+from vestry_privacy.pki.objects import field, labelled, u32
 from vestry_privacy.secagg.directory import Directory, Member
 
 FIVE = charter(5)

@@ -1,0 +1,1 @@
+"""Who may use the link, and how the directory of identities changes."""
