@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -137,7 +137,7 @@ def load_identity(path: Path) -> SiteIdentity:
         )
     try:
         private = load_pem_private_key(content, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise IdentityError(f"identity={path}: is no private key in PKCS#8 PEM without a password") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise IdentityError(f"identity={path}: holds another kind of key; Ed25519 is needed")

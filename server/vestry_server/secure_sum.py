@@ -1,7 +1,8 @@
 """One secure sum over an exchange, top to bottom: the coordinator's side of docs/secagg-protocol.md.
 
 VestryError
-└── SumFailed    too few sites are left, or one dealt bad shares: nothing is unmasked, nothing is learnt
+├── SumFailed    too few sites are left, or one dealt bad shares: nothing is unmasked, nothing is learnt
+└── _Odd         a reply that is not the one asked for; its site is left out
 """
 
 import logging

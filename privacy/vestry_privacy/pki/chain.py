@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from vestry_privacy.pki.errors import (
     CertificateExpired,
@@ -34,16 +33,22 @@ from vestry_privacy.pki.profile import (
     SKEW,
     Extension,
     Role,
+    check_issued,
     check_issuer,
+    check_root,
+    decode_certificate,
     extension_of,
+    fingerprint,
     key_usage,
     p256_bytes,
+    same_fingerprint,
+    subject_of,
     uri_of,
     usable_name,
 )
 from vestry_privacy.pki.revocation import RevocationList, check_revoked
 
-__all__ = ["Peer", "verify_chain"]
+__all__ = ["Peer", "pin_root", "verify_chain"]
 
 _LEAF = frozenset(
     {
@@ -73,6 +78,30 @@ class Peer:
     role: Role
     serial: int
     not_after: datetime
+
+
+def pin_root(content: bytes, typed: str) -> x509.Certificate:
+    """Accept a root certificate at a site, before anything else of the link can be trusted.
+
+    Args:
+        content: DER, from anybody over any connection.
+        typed: its fingerprint, as the site's operator got it from the coordinator's.
+
+    Returns:
+        The root certificate, to be pinned.
+
+    Raises:
+        WrongUsage: it is no root certificate.
+        ForeignAuthority: it has another fingerprint, or does not sign itself.
+    """
+    root = decode_certificate(content, "root certificate")
+    if not same_fingerprint(typed, fingerprint(root)):
+        raise ForeignAuthority(
+            f"root certificate: its fingerprint is {fingerprint(root)}, another one was typed; ask the "
+            "coordinator's operator, by telephone, and enrol with nobody until the two are the same"
+        )
+    check_root(root)
+    return root
 
 
 def verify_chain(
@@ -111,10 +140,7 @@ def verify_chain(
         coordinator's, nor the other way round.
     """
     check_issuer(issuer, root)
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise ForeignAuthority("certificate: is not signed by an issuing key of this consortium") from None
+    check_issued(certificate, issuer)
     owner = _owner(certificate, role)
     for what, one in (("issuing key's certificate", issuer), ("certificate", certificate)):
         _check_time(one, what, to_second(now), skew)
@@ -142,8 +168,7 @@ def _owner(certificate: x509.Certificate, role: Role) -> str:
     if not isinstance(names, x509.SubjectAlternativeName) or (role == "site" and len(list(names)) != 1):
         raise WrongUsage(f"{what}: does not name one {role}")
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    subject = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    owner = str(subject[0].value) if len(subject) == 1 else ""
+    owner = subject_of(certificate, what)
     if not usable_name(owner) or uris != [uri_of(role, owner)]:
         raise WrongUsage(f"{what}: does not name one {role}")
     return owner

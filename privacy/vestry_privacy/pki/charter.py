@@ -12,14 +12,13 @@ then on only the administrators' signatures move it (:mod:`vestry_privacy.pki.di
 """
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from vestry_privacy.pki.errors import ChangeRefused, OtherDirectory, UnreadableObject
 from vestry_privacy.pki.objects import field, labelled, reading, text, u32
-from vestry_privacy.pki.profile import short_digest
+from vestry_privacy.pki.profile import same_fingerprint, short_digest
 from vestry_privacy.secagg.directory import Directory
 from vestry_privacy.secagg.errors import ProtocolAbort
 
@@ -163,8 +162,7 @@ def confirm_charter(charter: Charter, fingerprint: str) -> Charter:
     Raises:
         OtherDirectory: the fingerprints are not the same.
     """
-    typed = "".join(fingerprint.split()).replace(":", "").lower()
-    if not hmac.compare_digest(typed.encode(), charter.fingerprint.encode()):
+    if not same_fingerprint(fingerprint, charter.fingerprint):
         raise OtherDirectory(
             f"charter: its fingerprint is {charter.fingerprint}, another one was compared; ask the other "
             "sites' administrators, not the coordinator"

@@ -27,7 +27,14 @@ from cryptography.hazmat.primitives.serialization import (
 from vestry_privacy.durable import create_durably, write_durably
 from vestry_privacy.pki.errors import KeyFileRefused, PkiError
 from vestry_privacy.pki.objects import field, labelled, reading
-from vestry_privacy.pki.profile import check_issuer, decode_certificate, encode_certificate, p256_bytes, spki
+from vestry_privacy.pki.profile import (
+    check_issued,
+    check_issuer,
+    decode_certificate,
+    encode_certificate,
+    p256_bytes,
+    spki,
+)
 
 __all__ = [
     "Credentials",
@@ -144,7 +151,7 @@ def decode_key(content: bytes, where: str) -> ec.EllipticCurvePrivateKey:
     """Read :func:`encode_key`.
 
     Raises:
-        KeyFileRefused: it is no P-256 key.
+        KeyFileRefused: it is no P-256 key, or its halves do not fit.
     """
     try:
         key = load_der_private_key(content, None)
@@ -152,6 +159,13 @@ def decode_key(content: bytes, where: str) -> ec.EllipticCurvePrivateKey:
         raise KeyFileRefused(f"{where}: holds no private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise KeyFileRefused(f"{where}: holds another kind of key; P-256 is needed")
+    # Some versions of the library believe the public half that is stored beside the private one.
+    try:
+        whole = ec.derive_private_key(key.private_numbers().private_value, key.curve)
+    except ValueError:
+        raise KeyFileRefused(f"{where}: holds no private key") from None
+    if spki(whole.public_key()) != spki(key.public_key()):
+        raise KeyFileRefused(f"{where}: is damaged: the two halves of its key do not fit; make a new one")
     return key
 
 
@@ -207,6 +221,7 @@ def load_credentials(path: Path) -> Credentials:
             key, *certificates = (reader.field() for _ in range(4))
         own, issuer, root = (decode_certificate(one, "certificate") for one in certificates)
         check_issuer(issuer, root)
+        check_issued(own, issuer)
         matches = p256_bytes(own, "certificate")
     except PkiError as error:
         raise KeyFileRefused(f"credentials={path}: {error}") from None

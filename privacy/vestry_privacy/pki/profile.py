@@ -9,6 +9,7 @@ Keys are on P-256 with ECDSA and SHA-256: BoringSSL, and so gRPC, offers no Ed25
 """
 
 import hashlib
+import hmac
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,7 +20,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from vestry_privacy.pki.errors import ForeignAuthority, WrongUsage
@@ -36,6 +36,7 @@ __all__ = [
     "authority_extensions",
     "build",
     "check_authority",
+    "check_issued",
     "check_issuer",
     "check_root",
     "common_name",
@@ -45,11 +46,14 @@ __all__ = [
     "fingerprint",
     "key_usage",
     "p256_bytes",
+    "same_fingerprint",
     "serial_number",
     "short_digest",
     "spki",
+    "subject_of",
     "uri_of",
     "usable_name",
+    "whole_signature",
 ]
 
 SKEW = timedelta(minutes=5)
@@ -70,7 +74,8 @@ _UNREADABLE = (
     TypeError,
     x509.InvalidVersion,
     UnsupportedAlgorithm,
-    CryptographyDeprecationWarning,  # of a serial number that is not positive, where warnings are errors
+    KeyError,  # of an unknown kind of string in a name
+    UserWarning,  # of a serial number or a country that cannot be, where warnings are errors
 )
 _AUTHORITY = frozenset({"basicConstraints", "keyUsage", "subjectKeyIdentifier", "authorityKeyIdentifier"})
 
@@ -114,17 +119,47 @@ def decode_certificate(content: bytes, what: str) -> x509.Certificate:
         raise WrongUsage(f"{what}: {len(content)} bytes; at most {_LARGEST_CERTIFICATE} are expected")
     try:
         certificate = x509.load_der_x509_certificate(content)
-        positive = certificate.serial_number > 0
+        sound = certificate.serial_number > 0 and whole_signature(content, certificate.signature)
     except _UNREADABLE:
         raise WrongUsage(f"{what}: is no certificate in DER") from None
-    if not positive:
-        raise WrongUsage(f"{what}: its serial number is not positive")
+    if not sound:
+        raise WrongUsage(f"{what}: its serial number is not positive, or its signature has odd bits")
     return certificate
+
+
+def subject_of(certificate: x509.Certificate, what: str) -> str:
+    """The one common name that is a certificate's whole subject.
+
+    Raises:
+        WrongUsage: it has another subject.
+    """
+    try:
+        parts = [(part.oid, part.value) for part in certificate.subject]
+    except _UNREADABLE:
+        raise WrongUsage(f"{what}: its subject cannot be read") from None
+    if len(parts) != 1 or parts[0][0] != NameOID.COMMON_NAME or not isinstance(parts[0][1], str):
+        raise WrongUsage(f"{what}: its subject is not one name")
+    return parts[0][1]
+
+
+def whole_signature(content: bytes, signature: bytes) -> bool:
+    """Whether a certificate or request ends in a signature of whole bytes.
+
+    The one byte that nobody signs is the count of unused bits in front of the signature (X.690, 8.6); without
+    this check an attacker could give a certificate another fingerprint.
+    """
+    return content.endswith(b"\x00" + signature)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the DER bytes, 64 hexadecimal digits, to be compared out of band."""
     return hashlib.sha256(encode_certificate(certificate)).hexdigest()
+
+
+def same_fingerprint(typed: str, digest: str) -> bool:
+    """Whether a person typed a fingerprint: all 64 digits; blanks, colons and capitals make no difference."""
+    plain = "".join(typed.split()).replace(":", "").lower()
+    return hmac.compare_digest(plain.encode(), digest.encode())
 
 
 def short_digest(digest: str) -> str:
@@ -220,7 +255,7 @@ def extension_of(certificate: x509.Certificate, what: str) -> dict[str, x509.Ext
     """
     try:
         return {_extension_name(extension.oid): extension for extension in certificate.extensions}
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (*_UNREADABLE, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise WrongUsage(f"{what}: its extensions cannot be read") from None
 
 
@@ -266,12 +301,21 @@ def check_issuer(issuer: x509.Certificate, root: x509.Certificate) -> None:
     check_authority(issuer, 0, "issuing key's certificate")
 
 
+def check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Check that an issuing key signed a certificate; its shape is for the caller.
+
+    Raises:
+        ForeignAuthority: it did not.
+    """
+    _check_signed(certificate, issuer, "certificate")
+
+
 def _check_signed(certificate: x509.Certificate, signer: x509.Certificate, what: str) -> None:
     try:
         certificate.verify_directly_issued_by(signer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, KeyError, InvalidSignature, UnsupportedAlgorithm):
         raise ForeignAuthority(
-            f"{what}: is not signed by this consortium's key (root {fingerprint(signer)[:16]}…); "
+            f"{what}: is not signed by this consortium's key (certificate {fingerprint(signer)[:16]}…); "
             "compare the root's fingerprint with the coordinator's operator"
         ) from None
 

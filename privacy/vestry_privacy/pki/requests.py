@@ -28,6 +28,7 @@ from vestry_privacy.pki.profile import (
     spki,
     uri_of,
     usable_name,
+    whole_signature,
 )
 
 __all__ = [
@@ -44,6 +45,8 @@ _LARGEST_REQUEST = 4096
 _UNREADABLE = (
     ValueError,
     TypeError,
+    KeyError,  # of an unknown kind of string in a name
+    UserWarning,  # of a country that cannot be, where warnings are errors
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -108,13 +111,13 @@ def check_request(content: bytes, name: str) -> Request:
     """
     try:
         request = _read(content)
-        key = p256_bytes(request, "its key or signature")
-        held = request.is_signature_valid
+        key = p256_bytes(request, "request")
+        held = request.is_signature_valid and whole_signature(content, request.signature)
         subject = request.subject
         asked = {extension.oid: extension.value for extension in request.extensions}
         attributes = [attribute.oid for attribute in request.attributes]
     except PkiError as error:
-        raise RequestRefused(f"request: {error}") from None
+        raise RequestRefused(str(error)) from None
     except _UNREADABLE:
         raise RequestRefused(
             "request: cannot be read; PKCS#10 in DER with a key on P-256 is needed"
@@ -167,8 +170,8 @@ def check_renewal(
 
     Args:
         content: of :func:`create_renewal`.
-        certificate: that the site showed on this connection; :func:`vestry_privacy.pki.chain.verify_chain` must
-            have accepted it, so that it is neither over nor revoked.
+        certificate: that the site showed on this connection;
+            :func:`vestry_privacy.pki.chain.verify_chain` must have accepted it: neither over nor revoked.
         name: that it is for.
         now: clock.
         skew: how far the site's clock may be ahead.
@@ -204,7 +207,7 @@ def _own_names(name: str) -> x509.SubjectAlternativeName:
 
 def _read(content: bytes) -> x509.CertificateSigningRequest:
     if len(content) > _LARGEST_REQUEST:
-        raise RequestRefused(f"has {len(content)} bytes, at most {_LARGEST_REQUEST} are read")
+        raise RequestRefused(f"request: has {len(content)} bytes, at most {_LARGEST_REQUEST} are read")
     return x509.load_der_x509_csr(content)
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vestry_privacy.pki.issuer import Issuer
@@ -14,7 +15,7 @@ from vestry_privacy.pki.keys import Credentials
 from vestry_privacy.pki.requests import check_request, create_request
 from vestry_privacy.pki.root import Root, certify_issuer, create_root
 
-__all__ = ["CHEAP", "DAY", "NOW", "PHRASE", "Consortium", "consortium", "new_key"]
+__all__ = ["CHEAP", "DAY", "NOW", "PHRASE", "Consortium", "consortium", "new_key", "signed_anew"]
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -57,6 +58,23 @@ class Consortium:
         names = hosts or ("localhost", "127.0.0.1")
         certificate = self.issuer.issue_coordinator(key.public_key(), "coordinator", names, now)
         return Credentials(key, certificate, self.issuer.certificate, self.pinned)
+
+
+def signed_anew(content: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The signed part of a certificate or request, whatever is in it, with a signature that holds."""
+    signature = b"\x00" + key.sign(content, ec.ECDSA(hashes.SHA256()))
+    body = content + _ECDSA_WITH_SHA256 + b"\x03" + _length(signature) + signature
+    return b"\x30" + _length(body) + body
+
+
+def _length(content: bytes) -> bytes:
+    size = len(content)
+    if size < 128:
+        return bytes([size])
+    return bytes([0x81, size]) if size < 256 else bytes([0x82, size >> 8, size & 255])
+
+
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
 @cache

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki.chain import Peer, verify_chain
+from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key, signed_anew
+from vestry_privacy.pki.chain import Peer, pin_root, verify_chain
 from vestry_privacy.pki.errors import (
     CertificateExpired,
     CertificateNotYetValid,
@@ -33,7 +33,9 @@ from vestry_privacy.pki.profile import (
     common_name,
     decode_certificate,
     encode_certificate,
+    fingerprint,
     key_usage,
+    short_digest,
     uri_of,
 )
 from vestry_privacy.pki.revocation import Revoked, revoke
@@ -51,6 +53,28 @@ def test_a_site_and_the_coordinator_are_known() -> None:
     own = HEARTS.coordinator()
     found = verify_chain(own.certificate, own.issuer, HEARTS.pinned, None, NOW, role="coordinator")
     assert (found.name, found.role) == ("coordinator", "coordinator")
+
+
+def test_a_root_is_pinned_by_its_whole_fingerprint() -> None:
+    content, typed = encode_certificate(HEARTS.pinned), HEARTS.root.fingerprint
+    colons = ":".join(typed[start : start + 2] for start in range(0, 64, 2)).upper()
+    for form in (typed, colons, f"{typed[:8]} {typed[8:]}\n"):
+        assert pin_root(content, form) == HEARTS.pinned
+    for wrong in (
+        "",
+        typed[:-1],
+        typed + "0",
+        consortium("lungs").root.fingerprint,
+        short_digest(typed),
+        "ß",
+    ):
+        with pytest.raises(ForeignAuthority, match="another one was typed"):
+            pin_root(content, wrong)
+    issuer = BERLIN.issuer
+    with pytest.raises(WrongUsage, match="path length 1"):
+        pin_root(encode_certificate(issuer), fingerprint(issuer))
+    with pytest.raises(WrongUsage, match="no certificate"):
+        pin_root(b"", typed)
 
 
 def test_openssl_accepts_the_same_chains(tmp_path: Path) -> None:
@@ -280,6 +304,25 @@ def test_no_changed_bit_is_accepted(whose: str) -> None:
             accept(bytes(content), whose)
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_odd_bytes_under_a_signature_that_holds_end_in_an_error_of_ours(
+    changes: list[tuple[int, int]],
+) -> None:
+    """What a stolen issuing key could put before a site: accepted as a site's, or refused by name."""
+    content = bytearray(BERLIN.certificate.tbs_certificate_bytes)
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    odd = signed_anew(bytes(content), HEARTS.issuer._key)
+    try:
+        certificate = decode_certificate(odd, "certificate")
+        found = verify_chain(certificate, BERLIN.issuer, HEARTS.pinned, None, NOW, role="site")
+    except PkiError:
+        return
+    assert uri_of("site", found.name).encode() in content
+
+
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_other_bytes_are_no_certificate(content: bytes) -> None:
     with pytest.raises(WrongUsage, match="no certificate"):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.administrators import COORDINATOR, administrator, charter, person, site_key
@@ -24,6 +24,7 @@ def test_known_quorums(sites: int, quorum: int, lost: int) -> None:
     assert (found.quorum, found.lost_key_quorum) == (quorum, lost)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.data())
 def test_two_quorums_always_share_a_signer(sites: int, data: st.DataObject) -> None:
     """So nobody can lead two halves of the sites to two directories without a signer who signs both."""
@@ -56,6 +57,7 @@ def test_a_charter_is_read_as_it_was_written() -> None:
         assert Charter.decode(one.encode()) == one
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_changes_the_fingerprint(data: st.DataObject) -> None:
     content = bytearray(FIVE.encode())

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.administrators import (
@@ -251,6 +251,7 @@ def test_a_change_is_read_as_it_was_written(kind: str) -> None:
     assert DirectoryChange.decode(good.change.encode()) == good.change
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_no_changed_byte_is_applied(kind: str, data: st.DataObject) -> None:
     content = bytearray(signed(change_of(FIVE, kind), ENOUGH).encode())

@@ -109,6 +109,16 @@ def test_another_curve_is_no_key_of_the_link() -> None:
     assert decode_key(encode_key(key), "key").private_numbers() == key.private_numbers()
 
 
+def test_halves_that_do_not_fit_are_refused() -> None:
+    key = new_key()
+    private = key.private_numbers().private_value.to_bytes(32, "big")
+    content = encode_key(key)
+    assert content.count(private) == 1
+    for other in (new_key().private_numbers().private_value.to_bytes(32, "big"), bytes(32), b"\xff" * 32):
+        with pytest.raises(KeyFileRefused, match=r"do not fit|no private key"):
+            decode_key(content.replace(private, other), "key")
+
+
 def test_credentials_are_read_as_they_were_stored(tmp_path: Path) -> None:
     path, mine = tmp_path / "credentials", HEARTS.site("berlin")
     store_credentials(path, mine)
@@ -128,6 +138,9 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     store_credentials(tmp_path / "key", replace(mine, key=new_key()))
     with pytest.raises(KeyFileRefused, match="of another key; enrol again"):
         load_credentials(tmp_path / "key")
+    store_credentials(tmp_path / "issuer", replace(mine, issuer=HEARTS.next_issuer(NOW + DAY).certificate))
+    with pytest.raises(KeyFileRefused, match=r"certificate: is not signed"):
+        load_credentials(tmp_path / "issuer")
     store_credentials(tmp_path / "root", replace(mine, root=other.root))
     with pytest.raises(KeyFileRefused, match="not signed by this consortium"):
         load_credentials(tmp_path / "root")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.consortium import NOW
@@ -24,6 +24,7 @@ LABEL = "vestry-thing/1"
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=50), st.text(max_size=20), TIMES)
 def test_what_was_written_is_read(content: bytes, words: str, clock: datetime) -> None:
     with reading(labelled(LABEL, field(content), text(words), moment(clock)), LABEL) as reader:

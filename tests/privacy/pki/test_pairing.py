@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.consortium import NOW, consortium, new_key
@@ -50,6 +50,7 @@ def test_from_token_to_certificate() -> None:
     verify_chain(issued, HEARTS.issuer.certificate, HEARTS.pinned, None, NOW, role="site", name="berlin")
 
 
+@settings(deadline=None)
 @given(NONCES, NONCES)
 def test_the_string_is_six_groups_of_three_digits(one: bytes, other: bytes) -> None:
     groups = FACTS.short_string(one, other).split()
@@ -167,6 +168,7 @@ def test_an_opening_is_signed_by_the_identity_that_it_names() -> None:
     assert TOKEN not in repr(Opening.decode(message))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_is_accepted(data: st.DataObject) -> None:
     content = bytearray(MESSAGE)

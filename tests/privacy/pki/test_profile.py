@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 
 from tests.privacy.pki.consortium import DAY, NOW, consortium, new_key
-from vestry_privacy.pki.errors import ForeignAuthority, WrongUsage
+from vestry_privacy.pki.errors import ForeignAuthority, RequestRefused, WrongUsage
 from vestry_privacy.pki.profile import (
     Extension,
     authority_extensions,
@@ -13,13 +13,17 @@ from vestry_privacy.pki.profile import (
     check_issuer,
     check_root,
     common_name,
+    decode_certificate,
+    encode_certificate,
     fingerprint,
     key_usage,
     serial_number,
     short_digest,
     uri_of,
     usable_name,
+    whole_signature,
 )
+from vestry_privacy.pki.requests import check_request, create_request
 
 HEARTS = consortium()
 
@@ -98,3 +102,23 @@ def test_a_root_signs_itself() -> None:
     )
     with pytest.raises(ForeignAuthority):
         check_root(odd)
+
+
+def test_unused_bits_of_a_signature_are_refused() -> None:
+    """The only byte of a certificate or request that nobody signs: with an even end it could be 1."""
+    key = new_key()
+    request = create_request(key, "berlin")
+    while request[-1] % 2:
+        request = create_request(key, "berlin")
+    certificate = encode_certificate(HEARTS.site("berlin").certificate)
+    while certificate[-1] % 2:
+        certificate = encode_certificate(HEARTS.site("berlin").certificate)
+    for content in (request, certificate):
+        load = x509.load_der_x509_csr if content is request else x509.load_der_x509_certificate
+        signature = load(content).signature
+        odd = content[: -len(signature) - 1] + b"\x01" + signature
+        assert load(odd).signature == signature
+        assert whole_signature(content, signature)
+        assert not whole_signature(odd, signature)
+        with pytest.raises(WrongUsage if content is certificate else RequestRefused):
+            decode_certificate(odd, "x") if content is certificate else check_request(odd, "berlin")

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.consortium import DAY, NOW, consortium
@@ -143,6 +143,18 @@ def test_the_way_back_after_an_issuing_key_was_stolen() -> None:
         accept_revocations(in_force, worst.encode(), ROOT, NOW + DAY)
 
 
+def test_an_issuing_key_revokes_neither_itself_nor_a_later_one() -> None:
+    """Or its thief could cut off everybody until the root is fetched."""
+    later = HEARTS.next_issuer(NOW + DAY)
+    old, new = HEARTS.site("berlin"), HEARTS.site("berlin", NOW + DAY, later)
+    serials = [ISSUER.certificate.serial_number, later.certificate.serial_number]
+    check_revoked(old.certificate, old.issuer, signed(serials))
+    check_revoked(new.certificate, new.issuer, signed(serials))
+    check_revoked(new.certificate, new.issuer, signed(serials, None, later))
+    with pytest.raises(CertificateRevoked):
+        check_revoked(old.certificate, old.issuer, signed(serials, None, later))
+
+
 def test_no_list_revokes_nobody() -> None:
     site = HEARTS.site("berlin")
     check_revoked(site.certificate, site.issuer, None)
@@ -157,6 +169,7 @@ def test_what_is_no_entry(entry: Revoked) -> None:
         revoke(ISSUER, None, [entry], NOW)
 
 
+@settings(deadline=None)
 @given(st.lists(ENTRIES, max_size=8))
 def test_a_list_is_read_as_it_was_written(entries: list[Revoked]) -> None:
     made = revoke(ISSUER, None, entries, NOW)
@@ -164,6 +177,7 @@ def test_a_list_is_read_as_it_was_written(entries: list[Revoked]) -> None:
     assert accept_revocations(None, made.encode(), ROOT, NOW) == made
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_is_accepted(data: st.DataObject) -> None:
     content = bytearray(SECOND.encode())

@@ -231,6 +231,7 @@ def test_a_root_goes_nowhere() -> None:
     assert repr(root) == f"Root({root.fingerprint[:16]}…)"
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_a_spoken_fingerprint_is_six_groups_of_four_digits(digest: bytes) -> None:
     groups = short_digest(digest.hex()).split()

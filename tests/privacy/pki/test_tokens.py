@@ -5,7 +5,7 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.pki.consortium import DAY, NOW
@@ -128,6 +128,7 @@ def test_what_is_no_invitation(name: str, lifetime: timedelta) -> None:
         invite(name, NOW, lifetime=lifetime)
 
 
+@settings(deadline=None)
 @given(NAMES, st.binary(min_size=32, max_size=32), st.integers(1, 10**9), st.none() | st.integers(1, 10**9))
 def test_an_invitation_is_read_as_it_was_written(
     name: str, digest: bytes, end: int, used: int | None
@@ -137,6 +138,7 @@ def test_an_invitation_is_read_as_it_was_written(
     assert Invitation.decode(invitation.encode()) == invitation
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_refused_or_changes_what_is_read(data: st.DataObject) -> None:
     """One encoding for one invitation: what is still readable is encoded to the same changed bytes."""
@@ -198,6 +200,7 @@ def wait_of(failures: list[datetime], now: datetime) -> float:
     return 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(10**6), 10**6), max_size=40))
 def test_the_wait_is_bounded_whatever_the_clock_did(offsets: list[int]) -> None:
     failures = [NOW + offset * SECOND for offset in offsets]
