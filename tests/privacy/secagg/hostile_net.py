@@ -101,7 +101,10 @@ class HostileNet:
         self.number += not again
         number = self.number
         plan = replace(
-            self.base.plan, sequence=self.base.plan.sequence + len(self.archive), model=seed("m", number)
+            self.base.plan,
+            sequence=self.base.plan.sequence + len(self.archive),
+            model=seed("m", number),
+            round=number + 1,
         )
         self.case = replace(self.base, plan=plan)
         directory = Directory.decode(self.case.directory)

@@ -138,7 +138,11 @@ def deliver(fed: Federation, pairs: list[tuple[bytes, bytes]]) -> bytes:
         (lambda p: p[::-1], Inconsistent, "out of order"),
         (lambda p: [*p[:3], (p[3][0], bytes(82))], Inconsistent, "changed on their way"),
         (lambda p: [*p[:3], (p[3][0], p[2][1])], Inconsistent, "changed on their way"),
-        (lambda p: [*p[:3], (p[3][0][:-1] + b"\x00", p[3][1])], BadSignature, "does not hold"),
+        (
+            lambda p: [*p[:3], (p[3][0][:-1] + bytes([p[3][0][-1] ^ 1]), p[3][1])],
+            BadSignature,
+            "does not hold",
+        ),
         (lambda p: [*p[:3], (b"", b"")], BadMessage, "cut short"),
     ],
 )

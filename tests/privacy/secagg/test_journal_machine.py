@@ -35,6 +35,7 @@ class Model:
 
     plans: dict[bytes, Accepted] = field(default_factory=dict)
     stage: dict[bytes, int] = field(default_factory=dict)
+    limits: dict[bytes, int] = field(default_factory=dict)
     peers: dict[str, tuple[int, int]] = field(default_factory=dict)
     entries: int = 0
     epoch: int = 0
@@ -47,11 +48,16 @@ class Model:
         same = [one for one in summed if (one.rules.study, one.kind) == (rules.study, plan.kind)]
         if len(same) >= rules.rounds_allowed:
             return Repeated
-        times = sum((one.rules.dataset, one.kind, one.model) == plan.key for one in summed)
+        if rules.weight_limit not in {0, self.limits.get(rules.study, rules.weight_limit)}:
+            return Repeated
+        times = max(
+            sum((one.rules.dataset, one.kind, one.model) == plan.key for one in summed),
+            sum(one.round == plan.round for one in same),
+        )
         if (times and not rules.may_repeat) or times > rules.max_repeats:
             return Repeated
         for one in summed:
-            apart = len(set(one.roster) ^ set(plan.roster))
+            apart = max(len({*one.roster} - {*plan.roster}), len({*plan.roster} - {*one.roster}))
             if one.rules.dataset == rules.dataset and 0 < apart < rules.roster_change:
                 return RosterRefused
         return None
@@ -82,6 +88,7 @@ RULES = st.builds(
     may_repeat=st.booleans(),
     max_repeats=st.integers(0, 2),
     roster_change=st.integers(1, 3),
+    weight_limit=st.sampled_from([0, 0, 500, 600]),
 )
 
 
@@ -116,14 +123,23 @@ class JournalMachine(RuleBasedStateMachine):
         roster=st.sampled_from(ROSTERS),
         run=st.sampled_from(["a", "b"]),
         back=st.integers(0, 2),
+        round_number=st.integers(1, 9),
     )  # fmt: skip
     def accept(
-        self, rules: object, handle: int, kind: str, model: int, roster: tuple[int, ...], run: str, back: int
+        self,
+        rules: object,
+        handle: int,
+        kind: str,
+        model: int,
+        roster: tuple[int, ...],
+        run: str,
+        back: int,
+        round_number: int,
     ) -> None:
         number = next(self.numbers)
         plan = make_plan(
             number, rules, kind=kind, model=digest(model), roster=roster_of(*roster), run=run,  # type: ignore[arg-type]
-            sequence=max(1, number - back),
+            sequence=max(1, number - back), round=round_number,
         )  # fmt: skip
         if self.ask(self.model.refuses_accept(plan), begin, self.handles[handle], plan):
             self.model.plans[plan.plan], self.model.stage[plan.plan] = plan, 0
@@ -147,6 +163,9 @@ class JournalMachine(RuleBasedStateMachine):
         if done:
             self.model.stage[name] = step
             self.model.entries += 1
+            own = self.model.plans[name].rules
+            if step == 1 and own.weight_limit:
+                self.model.limits.setdefault(own.study, own.weight_limit)
 
     @rule(
         handle=st.integers(0, 1),

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vestry_privacy.secagg.history import Head
 
 from tests.privacy.secagg.federation import Federation, identity
 from vestry_privacy.secagg.encoding import SERVER, header
 from vestry_privacy.secagg.errors import BadMessage, BadSignature, PlanRefused
+from vestry_privacy.secagg.history import Head
 from vestry_privacy.secagg.messages import (
     Advertisement,
     Complaint,
