@@ -1,5 +1,6 @@
 """A site's key: RFC 8032 through our wrapper, a file for its owner only, a key that never travels."""
 
+import base64
 import copy
 import os
 import pickle
@@ -183,3 +184,18 @@ def test_two_processes_that_start_at_once_get_one_key(
     monkeypatch.setattr(os, "link", other_first)
     found = load_or_create_identity(path)
     assert found.public_key == load_identity(path).public_key
+
+
+def test_a_key_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    """One changed byte in the algorithm's number makes the library raise an error of another family."""
+    path = tmp_path / "identity.pem"
+    create_identity(path)
+    lines = path.read_text(encoding="ascii").splitlines()
+    content = bytearray(base64.b64decode("".join(lines[1:-1])))
+    place = content.index(bytes.fromhex("06032b6570")) + 4
+    content[place] = 0x7F
+    path.write_text(
+        "\n".join([lines[0], base64.b64encode(content).decode(), lines[-1], ""]), encoding="ascii"
+    )
+    with pytest.raises(IdentityError, match="no private key"):
+        load_identity(path)

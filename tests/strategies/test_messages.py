@@ -180,3 +180,55 @@ def test_an_order_of_an_earlier_coordinator_asks_for_a_reply_in_the_clear() -> N
     content = encode(StatisticsOrder("{}"))
     content.config_records["vestry"]["fields"] = '{"study": "{}"}'
     assert decode_order(content) == StatisticsOrder("{}", "")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "[" * 100_000,
+        "null",
+        "[]",
+        '{"site": ["x"]}',
+        '{"site": 3}',
+        '{"site": null}',
+        '{"site": "a", "more": 1}',
+    ],
+)
+def test_plain_fields_of_a_stranger_are_refused(fields: str) -> None:
+    content = encode(DescribeReply("a"))
+    content.config_records["vestry"]["fields"] = fields
+    with pytest.raises(MessageError, match="type=DescribeReply is broken"):
+        decode_reply(content)
+
+
+def npy(shape: str, magic: bytes = b"\x93NUMPY\x01\x00", kind: str = "<f4") -> bytes:
+    """An array's bytes: a header, and eight bytes of content."""
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return magic + len(text).to_bytes(2, "little") + text + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy("(10000000000000,)"),  # tens of terabytes, said in a hundred bytes
+        npy("(3,)"),
+        npy("(" * 3000),
+        npy("(2,)", kind="|O"),
+        npy("(2,)", magic=b"\x93NUMPY\x09\x00"),
+        b"PK\x03\x04" + bytes(40),
+        b"",
+    ],
+)
+def test_arrays_of_a_stranger_are_refused_before_memory_is_taken(data: bytes) -> None:
+    content = encode(TrainReply("a", 3, np.ones(2, dtype=np.float32), 1.0, None, 5))
+    content.array_records["arrays"]["update"] = Array("float32", (2,), "numpy.ndarray", data)
+    with pytest.raises(MessageError, match="type=TrainReply is broken"):
+        decode_reply(content)
+
+
+def test_the_header_of_a_whole_array_passes() -> None:
+    content = encode(TrainReply("a", 3, np.ones(2, dtype=np.float32), 1.0, None, 5))
+    content.array_records["arrays"]["update"] = Array("float32", (2,), "numpy.ndarray", npy("(2,)"))
+    reply = decode_reply(content)
+    assert isinstance(reply, TrainReply)
+    assert reply.update.tolist() == [0.0, 0.0]
