@@ -32,9 +32,14 @@ def transcript(
 
     It does not prove the sum: the masked vectors are not in it.
     """
+    from vestry_privacy.secagg.errors import ProtocolAbort
     from vestry_privacy.secagg.transcript import verify_transcript
 
-    report = verify_transcript(_read(file))
+    try:
+        report = verify_transcript(_read(file))
+    except ProtocolAbort as error:
+        who = "" if error.peer is None else f", site '{error.peer}'"
+        raise VestryError(f"FILE: {file}: does not hold: {error.rule}{who}: {error.message}") from None
     if as_json:
         typer.echo(json.dumps({"ok": True, **report.plain()}))
         return
