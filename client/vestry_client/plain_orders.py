@@ -1,6 +1,8 @@
 """Orders of a study without [privacy]: what is computed from this site's rows as they are."""
 
 import logging
+import traceback
+from pathlib import Path
 
 import numpy as np
 
@@ -63,8 +65,11 @@ def summand(site: Site, bench: Bench, order: StatisticsOrder | TrainOrder | Eval
         return plain_reply(site, bench, order)
     except VestryError as error:
         _log.warning("this site adds zeros: %s", error)
-    except Exception:  # noqa: BLE001  whatever rows can do to training or scores must not show
-        _log.exception("this site adds zeros")
+    except Exception as error:  # noqa: BLE001  whatever rows can do to training or scores must not show
+        # Where it happened, not what it says: a library's text may quote a value of a row.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        _log.warning("this site adds zeros: %s in %s", type(error).__name__, where)
     if isinstance(order, TrainOrder):
         size = len(order.model) + bench.strategy.extra(bench.flat.layout.trainable)
         weight = float(plain_weight(site, bench))
